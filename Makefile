@@ -1,0 +1,80 @@
+# The project's commands. `make` lists them; `make test` is everything a change must pass.
+#
+# The steps of `make test` run one after another, cheap ones first, and the first failure ends the run.
+# All that compile the workspace pass the same --workspace --all-features, so that a dependency is
+# checked once and built once, whichever step comes first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Seeds of a simulation, and the first of them.
+SEEDS ?= 2000
+FROM ?= 0
+
+# The crates for the registry, in the order they depend on each other.
+PUBLISHED := durable-machine durable-core-macros durable-core
+
+# On CI the lock file must be right as committed, and one run names every failing test.
+LOCKED := $(if $(CI),--locked)
+NEXTEST_FLAGS := $(if $(CI),--no-fail-fast)
+
+WORKSPACE := --workspace --all-features $(LOCKED)
+STEP := @bash .ci/step
+
+# Tools live below the target folder: nothing is installed globally, `cargo clean` removes them too.
+TOOLS := $(or $(CARGO_TARGET_DIR),target)/tools
+DENY_VERSION := 0.20.2
+DENY_ROOT := $(TOOLS)/cargo-deny-$(DENY_VERSION)
+DENY := $(DENY_ROOT)/bin/cargo-deny
+
+.PHONY: help test fmt fmt-check lint doc deny unit doctest package simulate tools clean-tools
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+test: fmt-check deny lint doc doctest unit package simulate ## Everything a change must pass: fmt-check, deny, lint, doc, doctest, unit, package, simulate
+
+fmt: ## Format the sources
+	$(STEP) "Format" cargo fmt --all
+
+fmt-check: ## Check that the sources are formatted
+	$(STEP) "Formatting" cargo fmt --all --check
+
+# `cargo tree --invert CRATE` says who needs a crate that this names.
+deny: $(DENY) ## Check dependencies: banned crates, licences, sources (not advisories)
+	$(STEP) "Dependencies" $(DENY) --workspace --all-features $(LOCKED) check \
+		--hide-inclusion-graph bans licenses sources
+
+lint: ## Clippy on all targets and features, warnings are errors
+	$(STEP) "Lints" cargo clippy $(WORKSPACE) --all-targets -- -D warnings
+
+doc: ## Build the documentation, warnings are errors
+	$(STEP) "Documentation" env RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
+
+doctest: ## Run the examples in the documentation
+	$(STEP) "Documentation examples" cargo test $(WORKSPACE) --doc
+
+unit: ## Run all tests
+	$(STEP) "Tests" cargo nextest run $(WORKSPACE) $(NEXTEST_FLAGS)
+
+# Cargo packages and compiles the crates together, so that they may depend on each other before any of
+# them is published. Compiling costs half a minute at most and finds what no other step can: in the
+# workspace a crate also gets the features that other members ask for, in its package only its own.
+package: ## Pack the crates for the registry and compile each from its package
+	$(STEP) "Packages" cargo package --allow-dirty $(LOCKED) $(addprefix -p ,$(PUBLISHED))
+
+simulate: ## Run the seeded simulation: make simulate SEEDS=n [FROM=k]
+	$(STEP) "Simulation of $(SEEDS) seeds from $(FROM)" \
+		cargo run $(LOCKED) --profile simulate -p durable-machine --features sim --bin simulate -- \
+		--seeds $(SEEDS) --from $(FROM)
+
+tools: $(DENY) ## Install the tools that `make test` needs and a Rust toolchain lacks
+
+$(DENY):
+	$(STEP) "cargo-deny $(DENY_VERSION)" bash .ci/install-cargo-deny $(DENY_VERSION) $(DENY_ROOT)
+
+clean-tools: ## Remove the installed tools
+	rm -rf $(TOOLS)
