@@ -61,7 +61,7 @@ unit: ## Run all tests
 	$(STEP) "Tests" cargo nextest run $(WORKSPACE) $(NEXTEST_FLAGS)
 
 # Cargo packages and compiles the crates together, so that they may depend on each other before any of
-# them is published. Compiling costs half a minute at most and finds what no other step can: in the
+# them is published. Compiling costs about half a minute and finds what no other step can: in the
 # workspace a crate also gets the features that other members ask for, in its package only its own.
 package: ## Pack the crates for the registry and compile each from its package
 	$(STEP) "Packages" cargo package --allow-dirty $(LOCKED) $(addprefix -p ,$(PUBLISHED))
