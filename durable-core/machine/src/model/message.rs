@@ -1,0 +1,161 @@
+//! What reaches a partition from outside and from other partitions.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    EnvelopeId, Failure, InstanceId, MessageNumber, ParentLink, PartitionId, Payload, RunNumber,
+    StartNonce, Timestamp, TraceContext,
+};
+
+/// What a start does where its instance id exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ReusePolicy {
+    /// An instance that is still active refuses the start; one that has ended is replaced.
+    #[default]
+    RefuseActive,
+    /// An active instance is what the caller gets; one that has ended is replaced.
+    UseActive,
+    /// An active instance is terminated, and replaced like one that has ended.
+    ReplaceActive,
+}
+
+/// The durable row that says: this start was accepted. It is deleted by the commit that begins the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The run that begins: above the number of every earlier run of the id.
+    pub run: RunNumber,
+    /// Makes the start idempotent.
+    pub nonce: StartNonce,
+    /// Name of the orchestrator.
+    pub name: Arc<str>,
+    /// Its input.
+    pub input: Payload,
+    /// When the start was accepted: the instance's creation time.
+    pub accepted_at: Timestamp,
+    /// What to do with an active run of the same id.
+    #[serde(default)]
+    pub reuse: ReusePolicy,
+    /// When it shall start, where that is not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
+    /// Who started it as a child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentLink>,
+    /// The caller's version of the orchestrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
+    /// The caller's tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// W3C trace context of the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
+}
+
+/// What a client asks of an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Deliver an external event.
+    Raise {
+        /// The event's name.
+        name: Arc<str>,
+        /// The event's payload.
+        input: Payload,
+    },
+    /// End the instance now.
+    Terminate {
+        /// Becomes the output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Arc<str>>,
+    },
+    /// Hold the instance.
+    Suspend {
+        /// For people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Arc<str>>,
+    },
+    /// Let it go on, or try again to run a held one.
+    Resume {
+        /// For people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Arc<str>>,
+    },
+}
+
+/// A command on its way, from outside the hub.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// A second arrival of this id changes nothing.
+    pub id: EnvelopeId,
+    /// The receiver.
+    pub instance: InstanceId,
+    /// The run that is meant; `None` means whichever is there on arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunNumber>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A message from one partition to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// The sending partition.
+    pub from: PartitionId,
+    /// The receiving partition.
+    pub to: PartitionId,
+    /// Its place among all messages from that partition to this one.
+    pub number: MessageNumber,
+    /// What it says.
+    pub body: MessageBody,
+}
+
+/// What partitions tell each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum MessageBody {
+    /// An orchestrator raised an event for another instance.
+    Raise {
+        /// The receiver.
+        instance: InstanceId,
+        /// The event's name.
+        name: Arc<str>,
+        /// The event's payload.
+        input: Payload,
+    },
+    /// Start a child.
+    StartChild(Box<Acceptance>),
+    /// A child ended.
+    ChildEnded {
+        /// The waiting call.
+        parent: ParentLink,
+        /// The child's execution that ended.
+        execution: super::ExecutionNumber,
+        /// Its result.
+        result: Result<Payload, Box<Failure>>,
+    },
+    /// The parent was terminated.
+    TerminateChild {
+        /// The child.
+        instance: InstanceId,
+        /// The waiting call, which tells this child from a later run of the same id.
+        parent: ParentLink,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Arc<str>>,
+    },
+}
+
+impl MessageBody {
+    /// The instance that the message is for.
+    #[must_use]
+    pub fn instance(&self) -> &InstanceId {
+        match self {
+            Self::Raise { instance, .. } | Self::TerminateChild { instance, .. } => instance,
+            Self::StartChild(acceptance) => &acceptance.instance,
+            Self::ChildEnded { parent, .. } => &parent.instance,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The vocabulary: ids, times, payloads, events, messages, statuses, failures and limits.
+//!
+//! Values only. Everything that is stored or sent is one of these types, encoded by [`crate::codec`].
+
+mod event;
+mod failure;
+mod ids;
+pub mod limits;
+mod message;
+mod payload;
+mod policy;
+mod status;
+mod time;
+
+pub use event::{
+    ActivityScheduled, ChildCreated, Event, EventKind, ExecutionStarted, ParentLink, TraceContext,
+};
+pub use failure::{Failure, FailureClass};
+pub use ids::{
+    Attempt, CallNumber, CommitNumber, EnvelopeId, EventSeq, ExecutionKey, ExecutionNumber, Fence,
+    HubName, InstanceId, InvalidName, MessageNumber, PartitionId, RunNumber, StartNonce, WorkerId,
+};
+pub use message::{Acceptance, Command, Envelope, Message, MessageBody, ReusePolicy};
+pub use payload::{InvalidPayload, Payload};
+pub use policy::{ActivityOptions, RetryPolicy};
+pub use status::{Hold, HoldReason, RuntimeStatus, StatusRow, UnconsumedEvent, UnknownStatus};
+pub use time::Timestamp;

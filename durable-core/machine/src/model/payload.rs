@@ -1,0 +1,96 @@
+//! Values of users, carried as JSON text that nothing between the edges parses again.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// One JSON value, as its text: written once where it enters, parsed once where it is used.
+///
+/// Cloning shares the text.
+#[derive(Clone)]
+pub struct Payload(Arc<RawValue>);
+
+/// A value that has no JSON form, or a text that is not one JSON value.
+#[derive(Debug, thiserror::Error)]
+#[error("not a JSON value: {0}")]
+pub struct InvalidPayload(#[from] serde_json::Error);
+
+impl Payload {
+    /// The value `null`.
+    #[must_use]
+    pub fn null() -> Self {
+        static NULL: OnceLock<Payload> = OnceLock::new();
+        NULL.get_or_init(|| {
+            Self(Arc::from(RawValue::from_string("null".into()).expect("null is JSON")))
+        })
+        .clone()
+    }
+
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Where the value has no JSON form, such as a map whose keys are not texts.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, InvalidPayload> {
+        Ok(Self(Arc::from(serde_json::value::to_raw_value(value)?)))
+    }
+
+    /// Takes a text that holds one JSON value.
+    ///
+    /// # Errors
+    ///
+    /// Where the text is not exactly one JSON value.
+    pub fn from_json(text: impl Into<String>) -> Result<Self, InvalidPayload> {
+        Ok(Self(Arc::from(RawValue::from_string(text.into())?)))
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    ///
+    /// Where the JSON does not have the shape of `T`.
+    pub fn to<T: DeserializeOwned>(&self) -> Result<T, InvalidPayload> {
+        Ok(serde_json::from_str(self.0.get())?)
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Bytes of the JSON text: what the payload limits count.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.get().len()
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
+    }
+}
+
+impl Eq for Payload {}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.json())
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Arc::from(Box::<RawValue>::deserialize(deserializer)?)))
+    }
+}

@@ -1,0 +1,125 @@
+//! What a turn asks for, and how a replay compares it with what was recorded.
+
+use std::sync::Arc;
+
+use crate::model::{
+    ActivityOptions, CallNumber, EventKind, Failure, FailureClass, InstanceId, Payload, Timestamp,
+};
+
+/// One wish of an orchestrator's code.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Run an activity.
+    ScheduleActivity {
+        /// Number of the call.
+        call: CallNumber,
+        /// The activity.
+        name: Arc<str>,
+        /// Its input.
+        input: Payload,
+        /// Retry policy and time limit.
+        options: ActivityOptions,
+    },
+    /// Set a timer.
+    CreateTimer {
+        /// Number of the timer.
+        call: CallNumber,
+        /// When it is due.
+        due: Timestamp,
+    },
+    /// Send an event to another instance.
+    SendEvent {
+        /// Number of the operation.
+        call: CallNumber,
+        /// The receiver.
+        instance: InstanceId,
+        /// The event's name.
+        name: Arc<str>,
+        /// The event's payload.
+        input: Payload,
+    },
+    /// A call or timer is no longer wanted.
+    Cancel {
+        /// The call or timer.
+        call: CallNumber,
+    },
+    /// Show this to people. Not recorded in the history: a replay computes it again.
+    SetCustomStatus(Payload),
+    /// The code returned a value.
+    Complete(Payload),
+    /// The code returned an error, panicked, or broke a rule.
+    Fail(Box<Failure>),
+}
+
+impl Action {
+    /// The event that records this action; `None` for what is not recorded.
+    #[must_use]
+    pub fn into_event(self) -> Option<EventKind> {
+        Some(match self {
+            Self::ScheduleActivity { call, name, input, options } => {
+                EventKind::ActivityScheduled(Box::new(crate::model::ActivityScheduled {
+                    call,
+                    name,
+                    input,
+                    options,
+                }))
+            }
+            Self::CreateTimer { call, due } => EventKind::TimerCreated { call, due },
+            Self::SendEvent { call, instance, name, input } => {
+                EventKind::EventSent { call, instance, name, input }
+            }
+            Self::Cancel { call } => EventKind::CallCancelled { call },
+            Self::SetCustomStatus(_) => return None,
+            Self::Complete(output) => EventKind::ExecutionCompleted { output },
+            Self::Fail(failure) => EventKind::ExecutionFailed { failure },
+        })
+    }
+
+    /// Compares kind, number, name and receiver with a recorded decision. Inputs, policies and due
+    /// times are not compared: they come from history.
+    #[must_use]
+    pub fn fits(&self, recorded: &EventKind) -> bool {
+        match (self, recorded) {
+            (Self::ScheduleActivity { call, name, .. }, EventKind::ActivityScheduled(e)) => {
+                *call == e.call && *name == e.name
+            }
+            (Self::CreateTimer { call, .. }, EventKind::TimerCreated { call: recorded, .. })
+            | (Self::Cancel { call }, EventKind::CallCancelled { call: recorded }) => {
+                call == recorded
+            }
+            (
+                Self::SendEvent { call, instance, name, .. },
+                EventKind::EventSent { call: c, instance: i, name: n, .. },
+            ) => call == c && instance == i && name == n,
+            (Self::Complete(_), EventKind::ExecutionCompleted { .. })
+            | (Self::Fail(_), EventKind::ExecutionFailed { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the input differs from the recorded one. Allowed, and worth a warning.
+    #[must_use]
+    pub fn input_differs(&self, recorded: &EventKind) -> bool {
+        match (self, recorded) {
+            (Self::ScheduleActivity { input, .. }, EventKind::ActivityScheduled(e)) => {
+                *input != e.input
+            }
+            (Self::SendEvent { input, .. }, EventKind::EventSent { input: recorded, .. }) => {
+                input != recorded
+            }
+            _ => false,
+        }
+    }
+
+    /// The action in a few words, in the same form as [`EventKind::summary`].
+    #[must_use]
+    pub fn summary(&self) -> String {
+        self.clone().into_event().map_or_else(|| "custom status".into(), |event| event.summary())
+    }
+}
+
+/// The engine itself ended the execution, outside the code's turns: nothing to compare on a replay.
+pub(super) fn decided_by_engine(recorded: &EventKind) -> bool {
+    matches!(recorded, EventKind::ExecutionFailed { failure }
+        if matches!(failure.class, FailureClass::Limit | FailureClass::ForeignAwait))
+}

@@ -1,0 +1,580 @@
+//! What an orchestrator's code sees of the engine, and the durable futures it awaits.
+//!
+//! Every future here is lazy: it asks for something at its first poll and is numbered then. It keeps
+//! the waker of its last poll and wakes it when its event is applied, so that combinators which poll
+//! only woken children work. All of it is driven inside a turn; nothing here blocks or does IO.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::action::Action;
+use crate::model::{
+    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, Failure, InstanceId, Payload, Timestamp,
+    UnconsumedEvent, limits,
+};
+
+/// The orchestrator's side of its orchestration. Cheap to clone; valid in every part of the code.
+#[derive(Clone)]
+pub struct Context {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    key: ExecutionKey,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    now: Timestamp,
+    started_at: Timestamp,
+    replaying: bool,
+    /// The engine polls the code right now. Only then does a drop ask for a cancel.
+    polling: bool,
+    next_call: CallNumber,
+    calls: BTreeMap<CallNumber, Slot>,
+    queues: BTreeMap<Arc<str>, EventQueue>,
+    next_waiter: u64,
+    /// Futures that wait for an event the engine can bring.
+    waiting: usize,
+    buffered: usize,
+    actions: Vec<Action>,
+    cancels: BTreeSet<CallNumber>,
+    custom_status: Option<Payload>,
+    broken: Option<Failure>,
+    uuids: u64,
+    randoms: u64,
+}
+
+enum Slot {
+    Waiting(Waker),
+    Ready(Result<Payload, Failure>),
+}
+
+#[derive(Default)]
+struct EventQueue {
+    arrived: VecDeque<Arrived>,
+    /// In the order of their first polls. The first `arrived.len()` of them have been woken.
+    waiters: VecDeque<(u64, Waker)>,
+}
+
+struct Arrived {
+    input: Payload,
+    id: Option<EnvelopeId>,
+}
+
+impl Context {
+    pub(super) fn new(key: ExecutionKey) -> Self {
+        let state = State {
+            now: Timestamp::MIN,
+            started_at: Timestamp::MIN,
+            replaying: false,
+            polling: false,
+            next_call: CallNumber(0),
+            calls: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            next_waiter: 0,
+            waiting: 0,
+            buffered: 0,
+            actions: Vec::new(),
+            cancels: BTreeSet::new(),
+            custom_status: None,
+            broken: None,
+            uuids: 0,
+            randoms: 0,
+        };
+        Self { shared: Arc::new(Shared { key, state: Mutex::new(state) }) }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+
+    /// Instance, run and execution of this orchestration.
+    #[must_use]
+    pub fn key(&self) -> &ExecutionKey {
+        &self.shared.key
+    }
+
+    /// The time of the event that this turn applies: the same on every replay.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.state().now
+    }
+
+    /// The time at which the execution began.
+    #[must_use]
+    pub fn started_at(&self) -> Timestamp {
+        self.state().started_at
+    }
+
+    /// Whether this poll repeats one that was recorded. For logging only: code that decides by it
+    /// diverges.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        self.state().replaying
+    }
+
+    /// A UUID that no other call of any execution gets, and every replay gets again.
+    #[must_use]
+    pub fn new_uuid(&self) -> Uuid {
+        let number = {
+            let mut state = self.state();
+            state.uuids += 1;
+            state.uuids
+        };
+        let hash = self.derive("uuid", number);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+
+    /// 64 random bits, the same on every replay. Not for secrets: whoever knows the ids can compute them.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        let number = {
+            let mut state = self.state();
+            state.randoms += 1;
+            state.randoms
+        };
+        let hash = self.derive("random", number);
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&hash[..8]);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn derive(&self, purpose: &str, number: u64) -> [u8; 32] {
+        let key = self.key();
+        let mut hasher = Sha256::new();
+        hasher.update(purpose.as_bytes());
+        hasher.update([0]);
+        hasher.update(key.instance.as_str().as_bytes());
+        hasher.update([0]);
+        hasher.update(key.run.0.to_le_bytes());
+        hasher.update(key.execution.0.to_le_bytes());
+        hasher.update(number.to_le_bytes());
+        hasher.finalize().into()
+    }
+
+    /// Calls an activity: scheduled at the first poll, cancelled when dropped before its result.
+    #[must_use]
+    pub fn activity(
+        &self,
+        name: impl Into<Arc<str>>,
+        input: Payload,
+        options: ActivityOptions,
+    ) -> ActivityCall {
+        ActivityCall {
+            shared: self.shared.clone(),
+            step: Step::Asking(Some((name.into(), input, options))),
+        }
+    }
+
+    /// A timer that fires at or after `due`: set at the first poll, cancelled when dropped before.
+    #[must_use]
+    pub fn timer(&self, due: Timestamp) -> Timer {
+        Timer { shared: self.shared.clone(), step: Step::Asking(due) }
+    }
+
+    /// A timer that fires this long after now.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> Timer {
+        let due = self.now().after(duration);
+        self.timer(due)
+    }
+
+    /// Waits for an external event of that name. Events are kept until somebody waits; several waiters
+    /// of one name are served in the order of their first polls.
+    #[must_use]
+    pub fn event(&self, name: impl Into<Arc<str>>) -> EventWait {
+        EventWait { shared: self.shared.clone(), name: name.into(), waiter: None, done: false }
+    }
+
+    /// Sends an event to another instance. It is delivered once, after this turn is committed.
+    pub fn send_event(&self, instance: InstanceId, name: impl Into<Arc<str>>, input: Payload) {
+        let mut state = self.state();
+        if oversized(&input) {
+            state.break_with(Failure::limit(payload_sentence("the payload of a sent event")));
+            return;
+        }
+        let call = state.number();
+        state.ask(Action::SendEvent { call, instance, name: name.into(), input });
+    }
+
+    /// Shows a value to whoever looks at the instance's status. At most 16 KiB: more fails the turn.
+    pub fn set_custom_status(&self, status: Payload) {
+        let mut state = self.state();
+        if status.bytes() > limits::CUSTOM_STATUS_BYTES_MAX {
+            let bytes = status.bytes();
+            state.break_with(Failure::limit(format!(
+                "the custom status has {bytes} bytes; at most {} fit. Keep large data in an \
+                 activity's result and show a summary",
+                limits::CUSTOM_STATUS_BYTES_MAX
+            )));
+        } else {
+            state.custom_status = Some(status);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock is held ends the orchestration; its state is only read after that.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    pub(super) fn begin_turn(&mut self, at: Timestamp) {
+        self.now = self.now.max(at);
+    }
+
+    pub(super) fn set_started(&mut self, at: Timestamp) {
+        self.started_at = at;
+    }
+
+    pub(super) fn set_replaying(&mut self, replaying: bool) {
+        self.replaying = replaying;
+    }
+
+    pub(super) fn set_polling(&mut self, polling: bool) {
+        self.polling = polling;
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.waiting > 0
+    }
+
+    pub(super) fn take_broken(&mut self) -> Option<Failure> {
+        self.broken.take()
+    }
+
+    /// What the polls since the last call asked for: actions in order, then cancels by call number,
+    /// then the custom status.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.extend(
+            std::mem::take(&mut self.cancels).into_iter().map(|call| Action::Cancel { call }),
+        );
+        actions.extend(self.custom_status.take().map(Action::SetCustomStatus));
+        actions
+    }
+
+    /// Like [`take_actions`](Self::take_actions) for an execution that has ended: no cancels.
+    pub(super) fn take_last_actions(&mut self) -> Vec<Action> {
+        self.cancels.clear();
+        self.take_actions()
+    }
+
+    /// Gives a call its result. The returned waker is to be woken without the lock. `None` where
+    /// nobody waits: cancelled before.
+    #[must_use]
+    pub(super) fn settle(
+        &mut self,
+        call: CallNumber,
+        result: Result<Payload, Failure>,
+    ) -> Option<Waker> {
+        let slot = self.calls.get_mut(&call)?;
+        match std::mem::replace(slot, Slot::Ready(result)) {
+            Slot::Waiting(waker) => {
+                self.waiting -= 1;
+                Some(waker)
+            }
+            Slot::Ready(first) => {
+                *slot = Slot::Ready(first);
+                None
+            }
+        }
+    }
+
+    /// Keeps an external event for its waiter. The returned waker is to be woken without the lock.
+    #[must_use]
+    pub(super) fn raise(
+        &mut self,
+        name: &Arc<str>,
+        input: Payload,
+        id: Option<EnvelopeId>,
+    ) -> Option<Waker> {
+        self.buffered += 1;
+        let queue = self.queues.entry(name.clone()).or_default();
+        queue.arrived.push_back(Arrived { input, id });
+        queue.waiters.get(queue.arrived.len() - 1).map(|(_, waker)| waker.clone())
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    pub(super) fn unconsumed(&self) -> Vec<UnconsumedEvent> {
+        self.queues
+            .iter()
+            .flat_map(|(name, queue)| {
+                queue.arrived.iter().map(|event| UnconsumedEvent {
+                    name: name.clone(),
+                    input: event.input.clone(),
+                    id: event.id.clone(),
+                })
+            })
+            .collect()
+    }
+
+    fn number(&mut self) -> CallNumber {
+        let call = self.next_call;
+        self.next_call = call.next();
+        call
+    }
+
+    fn ask(&mut self, action: Action) {
+        if self.actions.len() >= limits::TURN_ACTIONS_MAX {
+            self.break_with(Failure::limit(format!(
+                "one turn asked for more than {} actions; work in batches, or use buffer_unordered \
+                 with a bound",
+                limits::TURN_ACTIONS_MAX
+            )));
+            return;
+        }
+        self.actions.push(action);
+    }
+
+    fn open(&mut self, call: CallNumber, waker: &Waker) {
+        if self.calls.len() >= limits::OPEN_CALLS_MAX {
+            self.break_with(Failure::limit(format!(
+                "more than {} calls are open at once; work in batches",
+                limits::OPEN_CALLS_MAX
+            )));
+        }
+        self.calls.insert(call, Slot::Waiting(waker.clone()));
+        self.waiting += 1;
+    }
+
+    /// Takes the result of a call, or keeps the newest waker.
+    fn poll(&mut self, call: CallNumber, waker: &Waker) -> Poll<Result<Payload, Failure>> {
+        match self.calls.get_mut(&call) {
+            Some(Slot::Waiting(kept)) => {
+                kept.clone_from(waker);
+                Poll::Pending
+            }
+            Some(Slot::Ready(_)) => match self.calls.remove(&call) {
+                Some(Slot::Ready(result)) => Poll::Ready(result),
+                Some(Slot::Waiting(_)) | None => Poll::Pending,
+            },
+            None => Poll::Pending,
+        }
+    }
+
+    fn drop_call(&mut self, call: CallNumber) {
+        if let Some(Slot::Waiting(_)) = self.calls.remove(&call) {
+            self.waiting -= 1;
+            if self.polling {
+                self.cancels.insert(call);
+            }
+        }
+    }
+
+    /// The first rule that the code broke ends the execution when the poll returns.
+    fn break_with(&mut self, failure: Failure) {
+        self.broken.get_or_insert(failure);
+    }
+}
+
+fn oversized(payload: &Payload) -> bool {
+    payload.bytes() > limits::PAYLOAD_BYTES_MAX
+}
+
+fn payload_sentence(what: &str) -> String {
+    format!(
+        "{what} is larger than {} MiB; store the data elsewhere and pass a reference",
+        limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
+    )
+}
+
+enum Step<T> {
+    Asking(T),
+    Waiting(CallNumber),
+    Done,
+}
+
+/// An activity call; resolves to the activity's result.
+#[must_use = "futures do nothing unless awaited"]
+pub struct ActivityCall {
+    shared: Arc<Shared>,
+    step: Step<Option<(Arc<str>, Payload, ActivityOptions)>>,
+}
+
+impl ActivityCall {
+    /// Changes the options of a call that was not polled yet.
+    pub fn options(&mut self) -> Option<&mut ActivityOptions> {
+        match &mut self.step {
+            Step::Asking(Some((_, _, options))) => Some(options),
+            Step::Asking(None) | Step::Waiting(_) | Step::Done => None,
+        }
+    }
+}
+
+impl Future for ActivityCall {
+    type Output = Result<Payload, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut state = this.shared.lock();
+        match &mut this.step {
+            Step::Asking(asked) => {
+                let Some((name, input, options)) = asked.take() else { return Poll::Pending };
+                if oversized(&input) {
+                    this.step = Step::Done;
+                    let what = format!("the input of activity {name:?}");
+                    return Poll::Ready(Err(Failure::limit(payload_sentence(&what))));
+                }
+                let call = state.number();
+                state.ask(Action::ScheduleActivity { call, name, input, options });
+                state.open(call, cx.waker());
+                this.step = Step::Waiting(call);
+                Poll::Pending
+            }
+            Step::Waiting(call) => {
+                let polled = state.poll(*call, cx.waker());
+                if polled.is_ready() {
+                    this.step = Step::Done;
+                }
+                polled
+            }
+            Step::Done => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for ActivityCall {
+    fn drop(&mut self) {
+        if let Step::Waiting(call) = self.step {
+            self.shared.lock().drop_call(call);
+        }
+    }
+}
+
+/// A durable timer.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Timer {
+    shared: Arc<Shared>,
+    step: Step<Timestamp>,
+}
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut state = this.shared.lock();
+        match this.step {
+            Step::Asking(due) => {
+                let call = state.number();
+                state.ask(Action::CreateTimer { call, due });
+                state.open(call, cx.waker());
+                this.step = Step::Waiting(call);
+                Poll::Pending
+            }
+            Step::Waiting(call) => match state.poll(call, cx.waker()) {
+                Poll::Ready(_) => {
+                    this.step = Step::Done;
+                    Poll::Ready(())
+                }
+                Poll::Pending => Poll::Pending,
+            },
+            Step::Done => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Step::Waiting(call) = self.step {
+            self.shared.lock().drop_call(call);
+        }
+    }
+}
+
+/// A wait for one external event; resolves to its payload.
+#[must_use = "futures do nothing unless awaited"]
+pub struct EventWait {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    waiter: Option<u64>,
+    done: bool,
+}
+
+impl Future for EventWait {
+    type Output = Payload;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Payload> {
+        let this = &mut *self;
+        if this.done {
+            return Poll::Pending;
+        }
+        let mut guard = this.shared.lock();
+        let state = &mut *guard;
+        let queue = state.queues.entry(this.name.clone()).or_default();
+        let waiter = match this.waiter {
+            Some(waiter) => waiter,
+            None => {
+                let waiter = state.next_waiter;
+                state.next_waiter += 1;
+                queue.waiters.push_back((waiter, cx.waker().clone()));
+                state.waiting += 1;
+                this.waiter = Some(waiter);
+                waiter
+            }
+        };
+        let Some(place) = queue.waiters.iter().position(|(id, _)| *id == waiter) else {
+            return Poll::Pending;
+        };
+        // The waiter at place n is served by the event at place n, whoever is polled first.
+        let Some(event) = queue.arrived.remove(place) else {
+            queue.waiters[place].1.clone_from(cx.waker());
+            return Poll::Pending;
+        };
+        queue.waiters.remove(place);
+        if queue.arrived.is_empty() && queue.waiters.is_empty() {
+            state.queues.remove(&this.name);
+        }
+        state.waiting -= 1;
+        state.buffered -= 1;
+        this.done = true;
+        Poll::Ready(event.input)
+    }
+}
+
+impl Drop for EventWait {
+    fn drop(&mut self) {
+        let (false, Some(waiter)) = (self.done, self.waiter) else { return };
+        let woken = {
+            let mut guard = self.shared.lock();
+            let state = &mut *guard;
+            state.waiting -= 1;
+            let Some(queue) = state.queues.get_mut(&self.name) else { return };
+            let Some(place) = queue.waiters.iter().position(|(id, _)| *id == waiter) else {
+                return;
+            };
+            queue.waiters.remove(place);
+            // The event that was this waiter's goes to the one that moved up to the last served place.
+            let moved_up = queue
+                .arrived
+                .len()
+                .checked_sub(1)
+                .filter(|last| *last >= place)
+                .and_then(|last| queue.waiters.get(last))
+                .map(|(_, waker)| waker.clone());
+            if queue.arrived.is_empty() && queue.waiters.is_empty() {
+                state.queues.remove(&self.name);
+            }
+            moved_up.filter(|_| state.polling)
+        };
+        if let Some(waker) = woken {
+            waker.wake();
+        }
+    }
+}

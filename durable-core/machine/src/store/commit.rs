@@ -1,0 +1,177 @@
+//! One atomic write to one partition.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    CommitNumber, EnvelopeId, EventSeq, ExecutionKey, InstanceId, Message, MessageNumber,
+    PartitionId, RuntimeStatus, StatusRow, Timestamp,
+};
+
+/// Everything that any number of turns of a partition's instances caused. Applied as a whole, under
+/// the owner's fence, or not at all. Immutable once handed to a store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its number among the commits of this owner.
+    pub number: CommitNumber,
+    /// The partition's head row after this commit.
+    pub head: Head,
+    /// Whether `head` differs from the last commit's. A store that fences without writing the head row
+    /// need not write it otherwise.
+    pub head_changed: bool,
+    /// The instances that changed; each execution at most once.
+    pub instances: Vec<InstanceWrite>,
+    /// Messages to other partitions.
+    pub outbox: Vec<OutboxWrite>,
+    /// Per receiver: messages up to this number were applied there, their rows can go.
+    pub outbox_done: Vec<(PartitionId, MessageNumber)>,
+    /// Messages from outside that this commit consumed.
+    pub consumed: Vec<Consumed>,
+    /// The hub's clock at this commit.
+    pub at: Timestamp,
+    /// How the number of instances in each status changes.
+    pub counts: BTreeMap<RuntimeStatus, i64>,
+}
+
+impl Commit {
+    /// Rows that this commit writes or deletes, the head not counted.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.instances.iter().map(InstanceWrite::rows).sum::<usize>()
+            + self.outbox.len()
+            + self.outbox_done.len()
+            + usize::from(!self.consumed.is_empty())
+    }
+}
+
+/// The row that stands for the partition itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Head {
+    /// The latest time that a commit recorded; the partition's clock never runs behind it.
+    #[serde(default)]
+    pub time: Timestamp,
+    /// Openings since the last commit that did not end cleanly.
+    #[serde(default)]
+    pub unclean_opens: u32,
+    /// The instance that a careful owner loads right now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probing: Option<InstanceId>,
+    /// Per sending partition: the last message of it that was applied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cursors: BTreeMap<PartitionId, MessageNumber>,
+    /// Per receiving partition: the last message number given out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sent: BTreeMap<PartitionId, MessageNumber>,
+}
+
+/// What a commit does to one optional row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowChange<T> {
+    /// Leave it as it is.
+    Keep,
+    /// Write this.
+    Set(T),
+    /// Delete it.
+    Delete,
+}
+
+impl<T> RowChange<T> {
+    /// Whether the row is touched.
+    #[must_use]
+    pub fn touches(&self) -> bool {
+        !matches!(self, Self::Keep)
+    }
+}
+
+/// What a commit writes of one execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceWrite {
+    /// Instance, run and execution.
+    pub key: ExecutionKey,
+    /// Whether the run begins here: its acceptance goes, with all rows of earlier runs of the id.
+    pub begins: bool,
+    /// Events added to the history of the execution.
+    pub history: Option<HistoryAppend>,
+    /// The new status row, where something visible changed.
+    pub status: Option<Box<StatusRow>>,
+    /// The row of work in flight, encoded by [`crate::codec`].
+    pub in_flight: RowChange<Vec<u8>>,
+    /// How the row with the instance's earliest due time moves.
+    pub timer: Option<TimerMove>,
+}
+
+impl InstanceWrite {
+    /// Rows that this touches.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        usize::from(self.begins)
+            + usize::from(self.history.is_some())
+            + usize::from(self.status.is_some())
+            + usize::from(self.in_flight.touches())
+            + self.timer.as_ref().map_or(0, |timer| {
+                usize::from(timer.from.is_some()) + usize::from(timer.to.is_some())
+            })
+    }
+
+    /// Bytes of its bodies, roughly what it costs to store.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const ROW_OVERHEAD: usize = 64;
+        let status = self.status.as_ref().map_or(0, |row| {
+            row.input.bytes()
+                + row.output.as_ref().map_or(0, crate::model::Payload::bytes)
+                + row.custom_status.as_ref().map_or(0, crate::model::Payload::bytes)
+        });
+        let in_flight = match &self.in_flight {
+            RowChange::Set(body) => body.len(),
+            RowChange::Keep | RowChange::Delete => 0,
+        };
+        self.history.as_ref().map_or(0, |history| history.body.len())
+            + status
+            + in_flight
+            + self.rows() * ROW_OVERHEAD
+    }
+}
+
+/// Events that a commit adds to one history: one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryAppend {
+    /// Position of the first of them.
+    pub first: EventSeq,
+    /// How many they are.
+    pub count: u32,
+    /// When the last of them was recorded.
+    pub at: Timestamp,
+    /// The events, encoded by [`crate::codec`].
+    pub body: Vec<u8>,
+}
+
+/// How the row with an instance's earliest due time moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerMove {
+    /// Where the store has it.
+    pub from: Option<Timestamp>,
+    /// Where it shall be.
+    pub to: Option<Timestamp>,
+}
+
+/// Messages to one partition, in one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutboxWrite {
+    /// The receiver.
+    pub to: PartitionId,
+    /// The messages, in the order of their numbers.
+    pub messages: Vec<Message>,
+}
+
+/// A message from outside that a commit consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumed {
+    /// The message.
+    pub id: EnvelopeId,
+    /// Whether a later arrival of the same id has to be recognised.
+    pub remember: bool,
+}

@@ -1,0 +1,491 @@
+//! The reference of every store: plain maps, one call after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, Head, HistoryRow, InstanceWrite, ListPage,
+    ListQuery, ListToken, RowChange, SendOutcome, Snapshot, StoredInstance, TimerPage,
+};
+use crate::model::{
+    Acceptance, CommitNumber, Envelope, EnvelopeId, EventSeq, ExecutionNumber, Fence, InstanceId,
+    Message, PartitionId, ReusePolicy, RunNumber, RuntimeStatus, StatusRow, Timestamp,
+};
+
+/// How long the id of a consumed message is remembered.
+const CONSUMED_KEPT: Duration = Duration::from_secs(3600);
+
+/// A commit that the store did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A newer owner holds the partition.
+    Fenced {
+        /// The newest fence.
+        newest: Fence,
+    },
+    /// The commit contradicts what is stored. A correct engine never causes it.
+    Contradiction(String),
+}
+
+/// A whole hub, as values. Every rule that stores have to keep is spelled out here once.
+#[derive(Debug, Clone, Default)]
+pub struct StoreModel {
+    partitions: BTreeMap<PartitionId, PartitionRows>,
+    instances: BTreeMap<InstanceId, InstanceRows>,
+    acceptances: BTreeMap<InstanceId, (u64, Acceptance)>,
+    /// Nonces of starts whose run has begun, so that a repeated accept is recognised.
+    begun: BTreeMap<InstanceId, crate::model::StartNonce>,
+    envelopes: BTreeMap<u64, Envelope>,
+    sequence: u64,
+    counts: BTreeMap<RuntimeStatus, i64>,
+    partition_count: u16,
+}
+
+#[derive(Debug, Clone, Default)]
+struct PartitionRows {
+    fence: Fence,
+    head: Head,
+    last_commit: CommitNumber,
+    timers: BTreeSet<(Timestamp, InstanceId)>,
+    outbox: BTreeMap<(PartitionId, crate::model::MessageNumber), Message>,
+    consumed: BTreeMap<EnvelopeId, Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+struct InstanceRows {
+    created: u64,
+    status: StatusRow,
+    history: BTreeMap<(ExecutionNumber, EventSeq), (u32, Vec<u8>)>,
+    in_flight: Option<Vec<u8>>,
+    timer: Option<Timestamp>,
+}
+
+impl StoreModel {
+    /// An empty hub with this many partitions.
+    #[must_use]
+    pub fn new(partition_count: u16) -> Self {
+        Self { partition_count, ..Self::default() }
+    }
+
+    /// The number of partitions, fixed at creation.
+    #[must_use]
+    pub fn partition_count(&self) -> u16 {
+        self.partition_count
+    }
+
+    /// Takes over a partition: every earlier owner is fenced off from here on.
+    pub fn open(&mut self, partition: PartitionId) -> Snapshot {
+        let count = self.partition_count;
+        let in_flight = self
+            .instances
+            .iter()
+            .filter(|(id, rows)| id.partition(count) == partition && rows.in_flight.is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
+        let rows = self.partitions.entry(partition).or_default();
+        rows.fence = rows.fence.next();
+        rows.last_commit = CommitNumber(0);
+        rows.head.unclean_opens += 1;
+        let oldest = Timestamp::from_micros(rows.head.time.as_micros().saturating_sub(
+            i64::try_from(CONSUMED_KEPT.as_micros()).expect("an hour in microseconds fits"),
+        ));
+        rows.consumed.retain(|_, at| *at >= oldest);
+        Snapshot {
+            fence: rows.fence,
+            head: rows.head.clone(),
+            in_flight,
+            outbox: rows.outbox.values().cloned().collect(),
+            consumed: rows.consumed.iter().map(|(id, at)| (id.clone(), *at)).collect(),
+        }
+    }
+
+    /// Gives a partition up in good order: the next opening does not count as unclean.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Fenced`] where another owner took over.
+    pub fn release(&mut self, partition: PartitionId, fence: Fence) -> Result<(), Refusal> {
+        let rows = self.owned(partition, fence)?;
+        rows.head.unclean_opens = 0;
+        rows.head.probing = None;
+        Ok(())
+    }
+
+    /// The number of the last commit applied since the partition was opened: settles a commit whose
+    /// answer was lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Fenced`] where another owner took over.
+    pub fn last_commit(
+        &mut self,
+        partition: PartitionId,
+        fence: Fence,
+    ) -> Result<CommitNumber, Refusal> {
+        Ok(self.owned(partition, fence)?.last_commit)
+    }
+
+    /// One instance as stored; `None` where nothing names it.
+    #[must_use]
+    pub fn load(&self, instance: &InstanceId) -> Option<StoredInstance> {
+        let acceptance = self.acceptances.get(instance).map(|(_, acceptance)| acceptance.clone());
+        let Some(rows) = self.instances.get(instance) else {
+            return acceptance.map(|acceptance| StoredInstance {
+                status: None,
+                acceptance: Some(acceptance),
+                history: Vec::new(),
+                in_flight: None,
+                timer: None,
+            });
+        };
+        let history = if rows.status.status.is_terminal() {
+            Vec::new()
+        } else {
+            rows.history_rows(rows.status.execution)
+        };
+        Some(StoredInstance {
+            status: Some(rows.status.clone()),
+            acceptance,
+            history,
+            in_flight: rows.in_flight.clone(),
+            timer: rows.timer,
+        })
+    }
+
+    /// Due times behind `after`, earliest first.
+    #[must_use]
+    pub fn timers(
+        &self,
+        partition: PartitionId,
+        after: Option<&(Timestamp, InstanceId)>,
+        limit: usize,
+    ) -> TimerPage {
+        let Some(rows) = self.partitions.get(&partition) else { return TimerPage::default() };
+        let mut rest = rows.timers.iter().filter(|timer| after.is_none_or(|after| *timer > after));
+        let timers: Vec<_> = rest.by_ref().take(limit).cloned().collect();
+        TimerPage { timers, more: rest.next().is_some() }
+    }
+
+    /// Starts and commands that reached the partition behind `after`, oldest first.
+    #[must_use]
+    pub fn arrivals(
+        &self,
+        partition: PartitionId,
+        after: ArrivalPosition,
+        limit: usize,
+    ) -> Arrivals {
+        let mine = |id: &InstanceId| id.partition(self.partition_count) == partition;
+        let mut acceptances: Vec<_> = self
+            .acceptances
+            .values()
+            .filter(|(seq, acceptance)| *seq > after.acceptances && mine(&acceptance.instance))
+            .collect();
+        acceptances.sort_by_key(|(seq, _)| *seq);
+        let mut envelopes: Vec<_> = self
+            .envelopes
+            .range(after.envelopes + 1..)
+            .filter(|(_, envelope)| mine(&envelope.instance))
+            .collect();
+        let more = acceptances.len() > limit || envelopes.len() > limit;
+        acceptances.truncate(limit);
+        envelopes.truncate(limit);
+        Arrivals {
+            position: ArrivalPosition {
+                acceptances: acceptances.last().map_or(after.acceptances, |(seq, _)| *seq),
+                envelopes: envelopes.last().map_or(after.envelopes, |(seq, _)| **seq),
+            },
+            acceptances: acceptances
+                .into_iter()
+                .map(|(_, acceptance)| acceptance.clone())
+                .collect(),
+            envelopes: envelopes.into_iter().map(|(_, envelope)| envelope.clone()).collect(),
+            more,
+        }
+    }
+
+    /// Applies a commit as a whole, or changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the owner is not the newest, or the commit contradicts what is stored.
+    pub fn commit(&mut self, fence: Fence, commit: &Commit) -> Result<(), Refusal> {
+        self.owned(commit.partition, fence)?;
+        for write in &commit.instances {
+            self.check(commit, write)?;
+        }
+        for write in &commit.instances {
+            self.apply(commit.partition, write);
+        }
+        for consumed in &commit.consumed {
+            self.envelopes.retain(|_, envelope| envelope.id != consumed.id);
+        }
+        for (status, delta) in &commit.counts {
+            *self.counts.entry(*status).or_default() += delta;
+        }
+        let rows = self.partitions.entry(commit.partition).or_default();
+        rows.head = commit.head.clone();
+        rows.last_commit = commit.number;
+        for outbox in &commit.outbox {
+            for message in &outbox.messages {
+                rows.outbox.insert((outbox.to, message.number), message.clone());
+            }
+        }
+        for (to, number) in &commit.outbox_done {
+            rows.outbox.retain(|(receiver, n), _| receiver != to || n > number);
+        }
+        for consumed in commit.consumed.iter().filter(|consumed| consumed.remember) {
+            rows.consumed.insert(consumed.id.clone(), commit.at);
+        }
+        Ok(())
+    }
+
+    /// Makes a start durable.
+    pub fn accept(&mut self, acceptance: &Acceptance) -> AcceptOutcome {
+        if let Some((_, earlier)) = self.acceptances.get(&acceptance.instance) {
+            return if earlier.nonce == acceptance.nonce {
+                AcceptOutcome::Accepted(earlier.run)
+            } else {
+                AcceptOutcome::Active(Box::new(StatusRow::pending(earlier)))
+            };
+        }
+        let mut run = acceptance.run;
+        if let Some(rows) = self.instances.get(&acceptance.instance) {
+            if self.begun.get(&acceptance.instance) == Some(&acceptance.nonce) {
+                return AcceptOutcome::Accepted(rows.status.run);
+            }
+            run = run.max(rows.status.run.next());
+            if !rows.status.status.is_terminal() && acceptance.reuse != ReusePolicy::ReplaceActive {
+                return AcceptOutcome::Active(Box::new(rows.status.clone()));
+            }
+        }
+        let acceptance = Acceptance { run, ..acceptance.clone() };
+        self.sequence += 1;
+        let active =
+            self.instances.get(&acceptance.instance).filter(|r| !r.status.status.is_terminal());
+        if active.is_none() {
+            let row = InstanceRows {
+                created: self.sequence,
+                status: StatusRow::pending(&acceptance),
+                history: BTreeMap::new(),
+                in_flight: None,
+                timer: None,
+            };
+            if let Some(old) = self.instances.insert(acceptance.instance.clone(), row) {
+                *self.counts.entry(old.status.status).or_default() -= 1;
+            }
+            *self.counts.entry(RuntimeStatus::Pending).or_default() += 1;
+        }
+        self.acceptances.insert(acceptance.instance.clone(), (self.sequence, acceptance));
+        AcceptOutcome::Accepted(run)
+    }
+
+    /// Makes a command durable, if its instance is there and active.
+    pub fn send(&mut self, envelope: &Envelope) -> SendOutcome {
+        let Some(status) = self.status(&envelope.instance) else { return SendOutcome::NotFound };
+        if status.status.is_terminal() {
+            return SendOutcome::Ended(Box::new(status));
+        }
+        let known = self.envelopes.values().any(|known| known.id == envelope.id)
+            || self
+                .partitions
+                .get(&envelope.instance.partition(self.partition_count))
+                .is_some_and(|rows| rows.consumed.contains_key(&envelope.id));
+        if !known {
+            self.sequence += 1;
+            self.envelopes.insert(self.sequence, envelope.clone());
+        }
+        SendOutcome::Sent
+    }
+
+    /// The status of one instance. A start that was accepted shows as `Pending` from then on.
+    #[must_use]
+    pub fn status(&self, instance: &InstanceId) -> Option<StatusRow> {
+        match (self.instances.get(instance), self.acceptances.get(instance)) {
+            (Some(rows), Some((_, acceptance))) if acceptance.run > rows.status.run => {
+                Some(StatusRow::pending(acceptance))
+            }
+            (Some(rows), _) => Some(rows.status.clone()),
+            (None, Some((_, acceptance))) => Some(StatusRow::pending(acceptance)),
+            (None, None) => None,
+        }
+    }
+
+    /// Instances, newest start first.
+    #[must_use]
+    pub fn list(&self, query: &ListQuery, after: Option<ListToken>, limit: usize) -> ListPage {
+        let mut rows: Vec<_> = self
+            .instances
+            .values()
+            .filter(|rows| after.is_none_or(|after| rows.created < after.0))
+            .filter(|rows| query.holds(&rows.status))
+            .collect();
+        rows.sort_by_key(|rows| std::cmp::Reverse(rows.created));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        ListPage {
+            next: rows.last().filter(|_| more).map(|rows| ListToken(rows.created)),
+            rows: rows.into_iter().map(|rows| rows.status.clone()).collect(),
+        }
+    }
+
+    /// How many instances are in each status; statuses that nobody has are left out.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<RuntimeStatus, u64> {
+        self.counts
+            .iter()
+            .filter_map(|(status, n)| {
+                u64::try_from(*n).ok().filter(|n| *n > 0).map(|n| (*status, n))
+            })
+            .collect()
+    }
+
+    /// The stored history of the current execution, also of an instance that has ended.
+    #[must_use]
+    pub fn history(&self, instance: &InstanceId) -> Option<Vec<HistoryRow>> {
+        self.instances.get(instance).map(|rows| rows.history_rows(rows.status.execution))
+    }
+
+    /// Damages what is stored, for tests of what happens then: applied to the last history row.
+    pub fn damage(&mut self, instance: &InstanceId, damage: impl FnOnce(&mut Vec<u8>)) {
+        if let Some((_, body)) =
+            self.instances.get_mut(instance).and_then(|rows| rows.history.values_mut().next_back())
+        {
+            damage(body);
+        }
+    }
+
+    fn owned(
+        &mut self,
+        partition: PartitionId,
+        fence: Fence,
+    ) -> Result<&mut PartitionRows, Refusal> {
+        let rows = self.partitions.entry(partition).or_default();
+        if rows.fence == fence { Ok(rows) } else { Err(Refusal::Fenced { newest: rows.fence }) }
+    }
+
+    fn check(&self, commit: &Commit, write: &InstanceWrite) -> Result<(), Refusal> {
+        let contradiction = |what: &str| {
+            Err(Refusal::Contradiction(format!("commit {}: {}: {what}", commit.number, write.key)))
+        };
+        if write.key.instance.partition(self.partition_count) != commit.partition {
+            return contradiction("belongs to another partition");
+        }
+        if write.begins {
+            return if write.status.is_none() || write.history.is_none() {
+                contradiction("begins without status row or history")
+            } else {
+                Ok(())
+            };
+        }
+        let begun_here = commit.instances.iter().any(|other| {
+            other.begins
+                && other.key.instance == write.key.instance
+                && other.key.run == write.key.run
+        });
+        let Some(rows) = self.instances.get(&write.key.instance) else {
+            return if begun_here { Ok(()) } else { contradiction("does not exist") };
+        };
+        if begun_here {
+            return Ok(());
+        }
+        if rows.status.run != write.key.run {
+            return contradiction("is not the stored run");
+        }
+        if let Some(append) = &write.history {
+            let next = rows.next_seq(write.key.execution);
+            if append.first != next {
+                return contradiction(&format!(
+                    "appends event {} where {next} is next",
+                    append.first
+                ));
+            }
+            if rows.status.status.is_terminal() {
+                return contradiction("appends to an instance that has ended");
+            }
+        }
+        if let Some(timer) = &write.timer
+            && timer.from != rows.timer
+        {
+            return contradiction("moves a timer that is elsewhere");
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, partition: PartitionId, write: &InstanceWrite) {
+        let id = &write.key.instance;
+        if write.begins {
+            self.begin(write);
+        }
+        let Some(rows) = self.instances.get_mut(id) else { return };
+        if let Some(append) = &write.history {
+            rows.history
+                .insert((write.key.execution, append.first), (append.count, append.body.clone()));
+        }
+        if let Some(status) = &write.status {
+            rows.status = (**status).clone();
+        }
+        match &write.in_flight {
+            RowChange::Keep => {}
+            RowChange::Set(body) => rows.in_flight = Some(body.clone()),
+            RowChange::Delete => rows.in_flight = None,
+        }
+        if let Some(timer) = &write.timer {
+            rows.timer = timer.to;
+            let timers = &mut self.partitions.entry(partition).or_default().timers;
+            if let Some(from) = timer.from {
+                timers.remove(&(from, id.clone()));
+            }
+            if let Some(to) = timer.to {
+                timers.insert((to, id.clone()));
+            }
+        }
+    }
+
+    fn begin(&mut self, write: &InstanceWrite) {
+        let id = &write.key.instance;
+        if let Some((_, acceptance)) = self.acceptances.get(id)
+            && acceptance.run <= write.key.run
+        {
+            self.begun.insert(id.clone(), acceptance.nonce);
+            self.acceptances.remove(id);
+        }
+        let Some(status) = write.status.as_deref() else { return };
+        let pending = self.instances.get(id).filter(|rows| rows.status.run == write.key.run);
+        let created = if let Some(rows) = pending {
+            rows.created
+        } else {
+            self.sequence += 1;
+            self.sequence
+        };
+        let rows = InstanceRows {
+            created,
+            status: status.clone(),
+            history: BTreeMap::new(),
+            in_flight: None,
+            timer: None,
+        };
+        self.instances.insert(id.clone(), rows);
+    }
+
+    /// The number of the run that a direct start of this id would have to exceed, if any.
+    #[must_use]
+    pub fn last_run(&self, instance: &InstanceId) -> Option<RunNumber> {
+        self.instances.get(instance).map(|rows| rows.status.run)
+    }
+}
+
+impl InstanceRows {
+    fn next_seq(&self, execution: ExecutionNumber) -> EventSeq {
+        self.history
+            .range((execution, EventSeq(0))..=(execution, EventSeq(u64::MAX)))
+            .next_back()
+            .map_or(EventSeq(0), |((_, first), (count, _))| EventSeq(first.0 + u64::from(*count)))
+    }
+
+    fn history_rows(&self, execution: ExecutionNumber) -> Vec<HistoryRow> {
+        self.history
+            .range((execution, EventSeq(0))..=(execution, EventSeq(u64::MAX)))
+            .map(|((_, first), (_, body))| HistoryRow { first: *first, body: body.clone() })
+            .collect()
+    }
+}

@@ -1,0 +1,43 @@
+//! Listing instances.
+
+use crate::model::{RuntimeStatus, StatusRow, Timestamp};
+
+/// Which instances a list holds. Filters are ANDed; the default holds all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQuery {
+    /// Any of these; empty means every status.
+    pub statuses: Vec<RuntimeStatus>,
+    /// Created at or after.
+    pub created_from: Option<Timestamp>,
+    /// Created at or before.
+    pub created_to: Option<Timestamp>,
+    /// The id begins with this; case matters.
+    pub id_prefix: Option<String>,
+    /// The orchestrator's name.
+    pub name: Option<String>,
+}
+
+impl ListQuery {
+    /// Whether a row is in the list.
+    #[must_use]
+    pub fn holds(&self, row: &StatusRow) -> bool {
+        (self.statuses.is_empty() || self.statuses.contains(&row.status))
+            && self.created_from.is_none_or(|from| row.created_at >= from)
+            && self.created_to.is_none_or(|to| row.created_at <= to)
+            && self.id_prefix.as_ref().is_none_or(|p| row.instance.as_str().starts_with(p.as_str()))
+            && self.name.as_ref().is_none_or(|name| *name == *row.name)
+    }
+}
+
+/// One page of a list: newest start first, in an order that does not change while an instance lives.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ListPage {
+    /// The instances.
+    pub rows: Vec<StatusRow>,
+    /// Pass this to get the next page; `None` on the last.
+    pub next: Option<ListToken>,
+}
+
+/// Where a list goes on. Opaque: its number is the store's own, and good for that store only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListToken(pub u64);

@@ -1,0 +1,5 @@
+//! Durable workflows.
+
+pub use durable_machine as machine;
+
+pub mod store;

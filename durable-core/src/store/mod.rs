@@ -1,0 +1,205 @@
+//! What the engine asks of storage: three small traits, cut by who calls them.
+//!
+//! [`PartitionStore`] serves the worker that owns a partition, [`HubStore`] serves clients, [`Fleet`]
+//! serves membership and work shared between workers. A [`Store`] is all three.
+//!
+//! A store keeps commits whole and does not look inside events. Its reference is
+//! [`StoreModel`](durable_machine::store::StoreModel); one contract suite holds every store to it.
+
+mod error;
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use durable_machine::model::{
+    Acceptance, Attempt, CallNumber, Envelope, ExecutionKey, Fence, HubName, InstanceId,
+    PartitionId, Payload, RuntimeStatus, StatusRow, Timestamp, WorkerId,
+};
+use durable_machine::store::{
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
+    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+};
+
+pub use error::StoreError;
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};
+
+/// Storage of a task hub.
+pub trait Store: PartitionStore + HubStore + Fleet {}
+
+impl<T: PartitionStore + HubStore + Fleet> Store for T {}
+
+/// What the owner of a partition needs. Holds for every store, and the contract suite checks each line:
+///
+/// - A commit is applied as a whole or not at all, also across a crash in the middle of it.
+/// - A commit whose fence is older than the newest one given out changes nothing and returns
+///   [`StoreError::Fenced`].
+/// - What a returned `commit` wrote is seen by every later call, in any process.
+/// - [`StoreError::Unknown`] is returned only while storage cannot be asked what became of the commit.
+/// - Reads hold whole rows only; a row that cannot be read is [`StoreError::Corrupt`] and hides no other.
+#[async_trait]
+pub trait PartitionStore: Send + Sync + 'static {
+    /// What one commit may hold, and how messages arrive.
+    fn limits(&self) -> StoreLimits;
+
+    /// Takes over a partition: all earlier owners are fenced off from here on.
+    async fn open(&self, partition: PartitionId) -> Result<Snapshot, StoreError>;
+
+    /// Gives a partition up in good order, so that the next opening does not count as unclean.
+    async fn release(&self, partition: PartitionId, fence: Fence) -> Result<(), StoreError>;
+
+    /// One instance with everything needed to run it on; `None` where nothing names it.
+    async fn load(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError>;
+
+    /// Due times of the partition behind `after`, earliest first, at most `limit`.
+    async fn timers(
+        &self,
+        partition: PartitionId,
+        after: Option<(Timestamp, InstanceId)>,
+        limit: usize,
+    ) -> Result<TimerPage, StoreError>;
+
+    /// Starts and commands for the partition behind `after`, oldest first, at most `limit` of each.
+    async fn arrivals(
+        &self,
+        partition: PartitionId,
+        after: ArrivalPosition,
+        limit: usize,
+    ) -> Result<Arrivals, StoreError>;
+
+    /// Writes one group.
+    ///
+    /// May do its work within the first poll, on the caller's thread, where that is faster.
+    async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError>;
+}
+
+/// What clients need, in the worker's process or in any other.
+#[async_trait]
+pub trait HubStore: Send + Sync + 'static {
+    /// Name and partition count of the hub.
+    fn hub(&self) -> HubInfo;
+
+    /// The hub's clock.
+    fn now(&self) -> Timestamp;
+
+    /// Makes a start durable. Idempotent by its nonce.
+    async fn accept(&self, acceptance: &Acceptance) -> Result<AcceptOutcome, StoreError>;
+
+    /// Makes a command durable. Idempotent by its envelope id.
+    async fn send(&self, envelope: &Envelope) -> Result<SendOutcome, StoreError>;
+
+    /// The status of an instance; a start that was accepted shows as pending at once.
+    async fn status(&self, instance: &InstanceId) -> Result<Option<StatusRow>, StoreError>;
+
+    /// Instances, newest start first.
+    async fn list(
+        &self,
+        query: &ListQuery,
+        after: Option<ListToken>,
+        limit: usize,
+    ) -> Result<ListPage, StoreError>;
+
+    /// How many instances are in each status; statuses that nobody has are left out.
+    async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError>;
+
+    /// The history of an instance's current execution, also when it has ended.
+    async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError>;
+
+    /// A number that changes whenever another process wrote to the hub. Cheap: called every 20 ms.
+    async fn version(&self) -> Result<u64, StoreError>;
+}
+
+/// Which hub a store holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubInfo {
+    /// Its name.
+    pub name: HubName,
+    /// Its partition count, fixed when it was created.
+    pub partitions: u16,
+}
+
+/// Membership of workers, and activities that are offered to whichever worker has room.
+#[async_trait]
+pub trait Fleet: Send + Sync + 'static {
+    /// Joins, or says again that this worker lives.
+    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError>;
+
+    /// The workers that may be alive.
+    async fn members(&self) -> Result<Vec<Member>, StoreError>;
+
+    /// Asks for a partition. `Ok` means this worker may open it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::HubInUse`] where another live worker holds it.
+    async fn claim(&self, worker: WorkerId, partition: PartitionId) -> Result<(), StoreError>;
+
+    /// Leaves: the member row and all claims go.
+    async fn leave(&self, worker: WorkerId) -> Result<(), StoreError>;
+
+    /// Offers activities to other workers.
+    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError>;
+
+    /// Takes at most `limit` offers, hidden from others for `visibility`.
+    async fn take(
+        &self,
+        worker: WorkerId,
+        limit: usize,
+        visibility: Duration,
+    ) -> Result<Vec<TakenWork>, StoreError>;
+
+    /// Hides a taken offer for longer. `false` means it is no longer this taker's: stop working on it.
+    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError>;
+
+    /// Removes a taken offer whose result is on its way. `false` means it is no longer this taker's.
+    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError>;
+}
+
+/// One start of a worker process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// New for each start.
+    pub worker: WorkerId,
+    /// Raised with each heartbeat.
+    pub beat: u64,
+    /// Its process id.
+    pub pid: u32,
+    /// Its host.
+    pub host: String,
+    /// The orchestrators that it registers.
+    pub orchestrators: Vec<String>,
+    /// Its build, where the program says so.
+    pub build: Option<String>,
+}
+
+/// An activity on offer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkItem {
+    /// The execution that waits for it.
+    pub key: ExecutionKey,
+    /// The call.
+    pub call: CallNumber,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The activity.
+    pub name: Arc<str>,
+    /// Its input.
+    pub input: Payload,
+}
+
+/// An offer that this worker took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TakenWork {
+    /// What to do.
+    pub item: WorkItem,
+    /// Shows that it is this taker's, until its visibility ends.
+    pub receipt: String,
+}

@@ -1,0 +1,1 @@
+//! Small programs that show `durable-core` at work. Run one with `cargo run --example hello`.
