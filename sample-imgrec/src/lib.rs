@@ -1,0 +1,20 @@
+//! A picture gallery: each picture goes through upload, resize, analyze, persist and notify.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`picture`] | what is accepted, decoding, turning upright, thumbnails |
+//! | [`analyze`] | colours, kind, sharpness, hashes: only what pixels and headers say |
+//! | [`folder`] | the data folder on disk |
+//! | [`record`] | what is kept about a picture |
+//! | [`workflow`] | the order of the steps |
+//! | [`cli`], [`report`] | the command line and what is seen of the work |
+//! | [`samples`] | pictures to try it out with |
+
+pub mod analyze;
+pub mod cli;
+pub mod folder;
+pub mod picture;
+pub mod record;
+pub mod report;
+pub mod samples;
+pub mod workflow;
