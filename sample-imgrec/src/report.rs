@@ -598,7 +598,7 @@ mod tests {
             assert_eq!(reporter.end().exit_code(), 1);
             assert_eq!(
                 out.text(),
-                "cat\u{fffd}[2J.png: done, 451 x 300 px, brown and black, 1 thumbnail, 1.2 s\n\
+                "cat\u{fffd}[2J.png: done, 451 x 300 px, brown/black, 1 thumbnail, 1.2 s\n\
                  b.png: failed: disk full\n\
                  2 pictures: 1 done, 0 rejected, 1 failed\n"
             );

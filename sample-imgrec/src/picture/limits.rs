@@ -58,9 +58,10 @@ pub fn check_dimensions(width: u32, height: u32) -> Result<(), PictureError> {
 
 /// When to give up on a picture.
 ///
-/// What it bounds: the decoders of PNG, WebP and GIF ask each time they fetch a further piece of the file, of at
-/// most [`Deadline::PIECE_BYTES`], and every step of this package asks between its parts. The JPEG decoder takes the
-/// file as a whole and does not ask; its work is bounded by [`PIXELS_MAX`] times [`JPEG_SCANS_MAX`] instead.
+/// What it bounds: the decoders of PNG, GIF and lossless WebP ask each time they fetch a further piece of the file, of at
+/// most [`Deadline::PIECE_BYTES`], and every step of this package asks between its parts. The decoders of JPEG and lossy
+/// WebP take the picture as a whole and do not ask; their work is bounded by [`PIXELS_MAX`], for JPEG times
+/// [`JPEG_SCANS_MAX`], instead.
 #[derive(Clone, Copy)]
 pub struct Deadline {
     at: Option<(Instant, Duration)>,

@@ -75,7 +75,7 @@ pub fn render(decoded: &Decoded, size: u32, deadline: Deadline) -> Result<Encode
 /// Decodes a file and makes one thumbnail of it, for steps that share nothing but the file.
 ///
 /// # Errors
-/// Those of [`decode`] and [`render`].
+/// Those of [`decode()`] and [`render`].
 pub fn thumbnail_from_bytes(
     bytes: &[u8],
     size: u32,

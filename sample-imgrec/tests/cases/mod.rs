@@ -1,0 +1,5 @@
+//! The tests, by what they are about.
+
+mod command;
+mod hostile;
+mod kinds;

@@ -1,0 +1,3 @@
+//! What the tests make their inputs of.
+
+pub(crate) mod generate;
