@@ -455,7 +455,7 @@ fn human_line(name: &str, outcome: &Outcome) -> String {
     if !outcome.colors.is_empty() {
         let names: Vec<_> =
             outcome.colors.iter().map(|name| name.to_string().to_lowercase()).collect();
-        line.push_str(&format!(", {}", names.join(" and ")));
+        line.push_str(&format!(", {}", names.join("/")));
     }
     let thumbnails = outcome.thumbnails.len();
     line.push_str(&format!(", {thumbnails} thumbnail{}", if thumbnails == 1 { "" } else { "s" }));
