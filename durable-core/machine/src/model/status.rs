@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Acceptance, EnvelopeId, ExecutionNumber, Failure, InstanceId, ParentLink, Payload, RunNumber,
-    Timestamp,
+    Acceptance, EnvelopeId, ExecutionKey, ExecutionNumber, Failure, InstanceId, ParentLink,
+    Payload, RunNumber, Timestamp,
 };
 
 /// The state of an instance, by the names of the management API.
@@ -197,6 +197,12 @@ pub struct UnconsumedEvent {
 }
 
 impl StatusRow {
+    /// Instance, run and current execution.
+    #[must_use]
+    pub fn key(&self) -> ExecutionKey {
+        ExecutionKey { instance: self.instance.clone(), run: self.run, execution: self.execution }
+    }
+
     /// The row of a start that was accepted and has not run yet.
     #[must_use]
     pub fn pending(acceptance: &Acceptance) -> Self {

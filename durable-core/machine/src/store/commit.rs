@@ -1,6 +1,6 @@
 //! One atomic write to one partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,12 +59,39 @@ pub struct Head {
     /// The instance that a careful owner loads right now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probing: Option<InstanceId>,
-    /// Per sending partition: the last message of it that was applied.
+    /// Per sending partition: which of its messages were applied.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub cursors: BTreeMap<PartitionId, MessageNumber>,
+    pub cursors: BTreeMap<PartitionId, Cursor>,
     /// Per receiving partition: the last message number given out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sent: BTreeMap<PartitionId, MessageNumber>,
+}
+
+/// Which messages of one sender were applied. Moved by the commit that holds their effects, so that
+/// effect and cursor are one write.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Cursor {
+    /// All messages up to this one.
+    pub upto: MessageNumber,
+    /// Single ones behind it: applied to instances whose writes did not have to wait for a larger one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub beyond: BTreeSet<MessageNumber>,
+}
+
+impl Cursor {
+    /// Whether the message was applied.
+    #[must_use]
+    pub fn holds(&self, number: MessageNumber) -> bool {
+        number <= self.upto || self.beyond.contains(&number)
+    }
+
+    /// Notes that a message was applied.
+    pub fn apply(&mut self, number: MessageNumber) {
+        self.beyond.insert(number);
+        while self.beyond.remove(&self.upto.next()) {
+            self.upto = self.upto.next();
+        }
+    }
 }
 
 /// What a commit does to one optional row.

@@ -10,7 +10,7 @@ mod query;
 mod snapshot;
 
 pub use commit::{
-    Commit, Consumed, Head, HistoryAppend, InstanceWrite, OutboxWrite, RowChange, TimerMove,
+    Commit, Consumed, Cursor, Head, HistoryAppend, InstanceWrite, OutboxWrite, RowChange, TimerMove,
 };
 pub use model::{Refusal, StoreModel};
 pub use query::{ListPage, ListQuery, ListToken};

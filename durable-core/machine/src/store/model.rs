@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     Acceptance, CommitNumber, Envelope, EnvelopeId, EventSeq, ExecutionNumber, Fence, InstanceId,
-    Message, PartitionId, ReusePolicy, RunNumber, RuntimeStatus, StatusRow, Timestamp,
+    Message, PartitionId, ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
 };
 
 /// How long the id of a consumed message is remembered.
@@ -33,8 +33,8 @@ pub struct StoreModel {
     partitions: BTreeMap<PartitionId, PartitionRows>,
     instances: BTreeMap<InstanceId, InstanceRows>,
     acceptances: BTreeMap<InstanceId, (u64, Acceptance)>,
-    /// Nonces of starts whose run has begun, so that a repeated accept is recognised.
-    begun: BTreeMap<InstanceId, crate::model::StartNonce>,
+    /// Nonce and run of the last start that began, so that a repeated accept is recognised.
+    begun: BTreeMap<InstanceId, (StartNonce, RunNumber)>,
     envelopes: BTreeMap<u64, Envelope>,
     sequence: u64,
     counts: BTreeMap<RuntimeStatus, i64>,
@@ -58,6 +58,13 @@ struct InstanceRows {
     history: BTreeMap<(ExecutionNumber, EventSeq), (u32, Vec<u8>)>,
     in_flight: Option<Vec<u8>>,
     timer: Option<Timestamp>,
+}
+
+/// What the writes in front of one, in the same commit, do to its instance.
+#[derive(Default)]
+struct Before<'a> {
+    begun: BTreeMap<&'a InstanceId, RunNumber>,
+    timers: BTreeMap<&'a InstanceId, Option<Timestamp>>,
 }
 
 impl StoreModel {
@@ -210,8 +217,9 @@ impl StoreModel {
     /// [`Refusal`]: the owner is not the newest, or the commit contradicts what is stored.
     pub fn commit(&mut self, fence: Fence, commit: &Commit) -> Result<(), Refusal> {
         self.owned(commit.partition, fence)?;
+        let mut before = Before::default();
         for write in &commit.instances {
-            self.check(commit, write)?;
+            self.check(commit, write, &mut before)?;
         }
         for write in &commit.instances {
             self.apply(commit.partition, write);
@@ -250,8 +258,10 @@ impl StoreModel {
         }
         let mut run = acceptance.run;
         if let Some(rows) = self.instances.get(&acceptance.instance) {
-            if self.begun.get(&acceptance.instance) == Some(&acceptance.nonce) {
-                return AcceptOutcome::Accepted(rows.status.run);
+            if let Some((nonce, run)) = self.begun.get(&acceptance.instance)
+                && *nonce == acceptance.nonce
+            {
+                return AcceptOutcome::Accepted(*run);
             }
             run = run.max(rows.status.run.next());
             if !rows.status.status.is_terminal() && acceptance.reuse != ReusePolicy::ReplaceActive {
@@ -363,31 +373,34 @@ impl StoreModel {
         if rows.fence == fence { Ok(rows) } else { Err(Refusal::Fenced { newest: rows.fence }) }
     }
 
-    fn check(&self, commit: &Commit, write: &InstanceWrite) -> Result<(), Refusal> {
+    fn check<'a>(
+        &self,
+        commit: &Commit,
+        write: &'a InstanceWrite,
+        before: &mut Before<'a>,
+    ) -> Result<(), Refusal> {
+        let id = &write.key.instance;
         let contradiction = |what: &str| {
             Err(Refusal::Contradiction(format!("commit {}: {}: {what}", commit.number, write.key)))
         };
-        if write.key.instance.partition(self.partition_count) != commit.partition {
+        if id.partition(self.partition_count) != commit.partition {
             return contradiction("belongs to another partition");
         }
         if write.begins {
-            return if write.status.is_none() || write.history.is_none() {
-                contradiction("begins without status row or history")
-            } else {
-                Ok(())
-            };
-        }
-        let begun_here = commit.instances.iter().any(|other| {
-            other.begins
-                && other.key.instance == write.key.instance
-                && other.key.run == write.key.run
-        });
-        let Some(rows) = self.instances.get(&write.key.instance) else {
-            return if begun_here { Ok(()) } else { contradiction("does not exist") };
-        };
-        if begun_here {
+            if write.status.is_none() || write.history.is_none() {
+                return contradiction("begins without status row or history");
+            }
+            before.begun.insert(id, write.key.run);
             return Ok(());
         }
+        if let Some(run) = before.begun.get(id) {
+            return if *run == write.key.run {
+                Ok(())
+            } else {
+                contradiction("is not the run that began before it")
+            };
+        }
+        let Some(rows) = self.instances.get(id) else { return contradiction("does not exist") };
         if rows.status.run != write.key.run {
             return contradiction("is not the stored run");
         }
@@ -399,14 +412,17 @@ impl StoreModel {
                     append.first
                 ));
             }
-            if rows.status.status.is_terminal() {
+            // A rewind begins the next execution of a run that has ended.
+            if rows.status.status.is_terminal() && write.key.execution <= rows.status.execution {
                 return contradiction("appends to an instance that has ended");
             }
         }
-        if let Some(timer) = &write.timer
-            && timer.from != rows.timer
-        {
-            return contradiction("moves a timer that is elsewhere");
+        if let Some(timer) = &write.timer {
+            let stored = before.timers.get(id).copied().unwrap_or(rows.timer);
+            if timer.from != stored {
+                return contradiction("moves a timer that is elsewhere");
+            }
+            before.timers.insert(id, timer.to);
         }
         Ok(())
     }
@@ -446,7 +462,7 @@ impl StoreModel {
         if let Some((_, acceptance)) = self.acceptances.get(id)
             && acceptance.run <= write.key.run
         {
-            self.begun.insert(id.clone(), acceptance.nonce);
+            self.begun.insert(id.clone(), (acceptance.nonce, write.key.run));
             self.acceptances.remove(id);
         }
         let Some(status) = write.status.as_deref() else { return };
@@ -464,7 +480,12 @@ impl StoreModel {
             in_flight: None,
             timer: None,
         };
-        self.instances.insert(id.clone(), rows);
+        let old = self.instances.insert(id.clone(), rows);
+        if let Some(due) = old.and_then(|rows| rows.timer)
+            && let Some(partition) = self.partitions.get_mut(&id.partition(self.partition_count))
+        {
+            partition.timers.remove(&(due, id.clone()));
+        }
     }
 
     /// The number of the run that a direct start of this id would have to exceed, if any.

@@ -1,0 +1,820 @@
+//! What an arrival does to its instance: one function a kind.
+
+use std::sync::Arc;
+
+use super::call::{AfterFailure, Phase, spread};
+use super::effect::{Answer, AttemptKey, Effect, Ticket};
+use super::entry::{Arrival, Code, Entry, Life, Source};
+use super::run::{DueItem, Run, Stashed};
+use super::{Core, Partition};
+use crate::model::{
+    Acceptance, CallNumber, Command, Envelope, EnvelopeId, EventKind, ExecutionStarted, Failure,
+    FailureClass, Hold, HoldReason, InstanceId, MessageBody, Payload, ReusePolicy, RunNumber,
+    RuntimeStatus, StatusRow, UnconsumedEvent, limits,
+};
+use crate::replay::Orchestration;
+
+impl Partition {
+    /// Starts an instance under an id that was made for it, without an acceptance in the store.
+    pub(super) fn start(&mut self, acceptance: Box<Acceptance>, ticket: Ticket) {
+        let refusal = if self.overloaded() {
+            Some(Answer::Overloaded)
+        } else if self.core.registry.orchestrator(&acceptance.name).is_none() {
+            Some(Answer::Refused(unregistered(&acceptance.name)))
+        } else if self.entries.contains_key(&acceptance.instance) {
+            Some(Answer::Refused("the instance id is in use".into()))
+        } else {
+            None
+        };
+        if let Some(answer) = refusal {
+            self.core.effects.push(Effect::Answer { ticket, answer });
+            return;
+        }
+        let instance = acceptance.instance.clone();
+        let mut entry = Entry::unknown();
+        entry.life = Life::Absent;
+        self.entries.insert(instance.clone(), entry);
+        self.arrive(instance, Arrival::Begin { acceptance, ticket: Some(ticket) });
+    }
+
+    pub(super) fn command(&mut self, envelope: Envelope, remember: bool, ticket: Ticket) {
+        if self.overloaded() {
+            self.core.effects.push(Effect::Answer { ticket, answer: Answer::Overloaded });
+            return;
+        }
+        let source = Source::Direct { ticket, id: envelope.id, remember };
+        let Envelope { instance, run, command, .. } = envelope;
+        self.arrive(instance, Arrival::Command { command, run, source });
+    }
+
+    pub(super) fn stored_command(&mut self, envelope: Envelope) {
+        let source = Source::Stored { id: envelope.id };
+        let Envelope { instance, run, command, .. } = envelope;
+        self.arrive(instance, Arrival::Command { command, run, source });
+    }
+
+    fn overloaded(&self) -> bool {
+        self.core.under_way.is_some() && self.core.dirty.len() >= self.core.config.uncommitted_max
+    }
+
+    pub(super) fn arrive(&mut self, instance: InstanceId, arrival: Arrival) {
+        let entry = self.entries.entry(instance.clone()).or_insert_with(Entry::unknown);
+        entry.arrivals.push_back(arrival);
+        self.core.proceed(&instance, entry);
+        self.settle_entry(&instance);
+    }
+
+    /// Drops an entry that says nothing.
+    pub(super) fn settle_entry(&mut self, instance: &InstanceId) {
+        let forget = self.entries.get(instance).is_some_and(|entry| {
+            entry.idle()
+                && match &entry.life {
+                    Life::Absent | Life::Ended(_) | Life::Unknown => true,
+                    Life::Unreadable(_) | Life::Active(_) => false,
+                }
+        });
+        if forget && let Some(mut entry) = self.entries.remove(instance) {
+            self.core.drop_code(&mut entry);
+        }
+    }
+
+    pub(super) fn look_at_due(&mut self, instance: InstanceId) {
+        let entry = self.entries.entry(instance.clone()).or_insert_with(Entry::unknown);
+        entry.in_wheel = None;
+        entry.look_at_due = true;
+        self.core.proceed(&instance, entry);
+        self.settle_entry(&instance);
+    }
+
+    pub(super) fn attempt_started(&mut self, attempt: &AttemptKey) {
+        let now = self.core.now;
+        let Some(entry) = self.entries.get_mut(&attempt.key.instance) else { return };
+        if let Some((run, call)) = open_call(entry, attempt)
+            && let Some(limit) = run.calls.get(&call).and_then(|open| open.options.start_to_finish)
+            && let Some(open) = run.calls.get_mut(&call)
+            && open.phase == (Phase::Running { deadline: None })
+        {
+            let deadline = now.after(limit);
+            open.phase = Phase::Running { deadline: Some(deadline) };
+            run.wake_call_at(deadline, call);
+            self.core.sync_wheel(&attempt.key.instance, entry);
+        }
+    }
+
+    pub(super) fn attempt_ended(
+        &mut self,
+        attempt: &AttemptKey,
+        result: Result<Payload, Box<Failure>>,
+    ) {
+        let instance = &attempt.key.instance;
+        let Some(entry) = self.entries.get_mut(instance) else {
+            self.core.stats.dropped += 1;
+            return;
+        };
+        let Some((_, call)) = open_call(entry, attempt) else {
+            self.core.stats.dropped += 1;
+            return;
+        };
+        self.core.attempt_result(instance, entry, call, result);
+        self.core.proceed(instance, entry);
+    }
+}
+
+/// The open, running call that an answer of this attempt is for.
+fn open_call<'a>(entry: &'a mut Entry, attempt: &AttemptKey) -> Option<(&'a mut Run, CallNumber)> {
+    let run = entry.active()?;
+    let fits = run.key == attempt.key
+        && run.calls.get(&attempt.call).is_some_and(|open| {
+            open.attempt == attempt.attempt && matches!(open.phase, Phase::Running { .. })
+        });
+    fits.then_some((run, attempt.call))
+}
+
+impl Core {
+    /// Takes the answer of a running attempt: settles the call, or sets up its next attempt.
+    pub(super) fn attempt_result(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        call: CallNumber,
+        result: Result<Payload, Box<Failure>>,
+    ) {
+        let now = self.now;
+        let Some(run) = entry.active() else { return };
+        let run_number = run.key.run.0;
+        run.unwake_call(call);
+        let Some(open) = run.calls.get_mut(&call) else { return };
+        let attempts = open.attempt.0;
+        let result = match result {
+            Ok(output) if output.bytes() > limits::PAYLOAD_BYTES_MAX => {
+                Err(Box::new(Failure::limit(format!(
+                    "the result of activity {:?} is larger than {} MiB; store the data elsewhere and \
+                     return a reference",
+                    open.name,
+                    limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
+                ))))
+            }
+            other => other,
+        };
+        let settled = match result {
+            Ok(output) => {
+                open.phase = Phase::Settled;
+                Some(Ok(output))
+            }
+            Err(failure) => {
+                let random = spread(instance.as_str(), run_number, call, open.attempt);
+                match open.failed(*failure, now, random) {
+                    AfterFailure::Final(failure) => Some(Err(Box::new(failure))),
+                    AfterFailure::Retry { not_before } => {
+                        run.wake_call_at(not_before, call);
+                        self.stats.retries += 1;
+                        None
+                    }
+                }
+            }
+        };
+        match settled {
+            Some(result) => entry.arrivals.push_back(Arrival::Settled { call, attempts, result }),
+            None => {
+                entry.writes.in_flight = true;
+                entry.writes.touch();
+                self.queue(instance, entry);
+            }
+        }
+        self.sync_wheel(instance, entry);
+    }
+
+    /// Works off what an instance has to do, as far as it can without its code or the store.
+    pub(super) fn proceed(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        loop {
+            if entry.look_at_due && matches!(entry.life, Life::Active(_)) {
+                entry.look_at_due = false;
+                self.take_due(instance, entry);
+            }
+            if matches!(entry.code, Code::Out | Code::Loading) {
+                break;
+            }
+            let needs_load = match &entry.life {
+                Life::Unknown => entry.look_at_due || !entry.arrivals.is_empty(),
+                Life::Active(run) => {
+                    matches!(entry.code, Code::Away)
+                        && run.hold.is_none()
+                        && !entry.arrivals.is_empty()
+                }
+                Life::Absent | Life::Ended(_) | Life::Unreadable(_) => false,
+            };
+            if needs_load {
+                self.request_load(instance, entry);
+                break;
+            }
+            let Some(arrival) = entry.arrivals.pop_front() else {
+                entry.look_at_due = false;
+                break;
+            };
+            self.apply(instance, entry, arrival);
+        }
+        self.queue(instance, entry);
+        self.sync_wheel(instance, entry);
+    }
+
+    fn take_due(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        let now = self.now;
+        let Some(run) = entry.active() else { return };
+        for item in run.take_due(now) {
+            match item {
+                DueItem::Timer(call) => entry.arrivals.push_back(Arrival::TimerFired(call)),
+                DueItem::Retry(call) => {
+                    if let Some(run) = entry.active()
+                        && !run.paused()
+                    {
+                        start_attempt(entry, call);
+                    }
+                }
+                DueItem::Deadline(call) => {
+                    let Some(run) = entry.active() else { continue };
+                    let Some(open) = run.calls.get(&call) else { continue };
+                    let limit = open.options.start_to_finish.unwrap_or_default();
+                    let failure = Failure::new(
+                        FailureClass::Timeout,
+                        "Timeout",
+                        format!("an attempt of {:?} took longer than {limit:?}", open.name),
+                    );
+                    let cancel = Effect::CancelAttempt(run.attempt_key(call, open));
+                    entry.writes.effect(cancel);
+                    self.attempt_result(instance, entry, call, Err(Box::new(failure)));
+                }
+            }
+        }
+    }
+
+    /// One arrival, with the code at home or not needed.
+    fn apply(&mut self, instance: &InstanceId, entry: &mut Entry, arrival: Arrival) {
+        match arrival {
+            Arrival::Begin { acceptance, ticket } => {
+                self.begin(instance, entry, acceptance, ticket);
+            }
+            Arrival::Command { command, run, source } => {
+                self.apply_command(instance, entry, command, run, &source);
+            }
+            Arrival::Message { from, number, body } => {
+                entry.writes.applied.push((from, number));
+                entry.writes.touch();
+                self.apply_message(instance, entry, body);
+            }
+            Arrival::TimerFired(call) => {
+                if let Some(run) = entry.active()
+                    && run.hold.is_none()
+                    && run.timers.contains_key(&call)
+                {
+                    self.record_and_turn(instance, entry, EventKind::TimerFired { call });
+                }
+            }
+            Arrival::Settled { call, attempts, result } => {
+                self.apply_settled(instance, entry, call, attempts, result);
+            }
+            Arrival::Stashed(Stashed::Raise { name, input, id }) => {
+                self.take_raise(instance, entry, name, input, id);
+            }
+            Arrival::Stashed(Stashed::Settled { call, attempts, result }) => {
+                self.apply_settled(instance, entry, call, attempts, result);
+            }
+            Arrival::Fail(failure) => {
+                if let Some(run) = entry.active()
+                    && run.hold.is_none()
+                {
+                    self.end_with(instance, entry, Ended::Failed(failure));
+                }
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        acceptance: Box<Acceptance>,
+        ticket: Option<Ticket>,
+    ) {
+        let code = self.registry.orchestrator(&acceptance.name);
+        match &entry.life {
+            Life::Active(run) if run.unbegun.is_none() => {
+                if acceptance.run <= run.key.run {
+                    self.stats.dropped += 1;
+                    return;
+                }
+                if code.is_none() {
+                    // The active run goes on; the acceptance waits for a worker that has the code.
+                    let message = unregistered(&acceptance.name);
+                    self.effects.push(Effect::Warn { instance: instance.clone(), message });
+                    return;
+                }
+                // Only a start that replaces, or one that raced with a rewind, gets here: it wins.
+                debug_assert!(acceptance.reuse == ReusePolicy::ReplaceActive);
+                self.replace(instance, entry);
+            }
+            Life::Active(_) => {}
+            Life::Ended(row) => {
+                if acceptance.run <= row.run {
+                    self.stats.dropped += 1;
+                    return;
+                }
+            }
+            Life::Unreadable(_) => {
+                // A new run needs nothing of what cannot be read.
+                entry.stored.status = None;
+            }
+            Life::Absent | Life::Unknown => {}
+        }
+        let mut run = Run::beginning(&acceptance);
+        if let Life::Active(unbegun) = &mut entry.life {
+            run.stash = std::mem::take(&mut unbegun.stash);
+        }
+        let Some(code) = code else {
+            let message = unregistered(&acceptance.name);
+            run.unbegun = Some(acceptance);
+            entry.life = Life::Active(Box::new(run));
+            self.hold(instance, entry, HoldReason::UnknownOrchestrator, message);
+            return;
+        };
+        // Commands that reached the instance while it was pending hold for its first turn.
+        let commanded = |which: fn(&Command) -> bool| {
+            entry.arrivals.iter().any(|arrival| {
+                matches!(arrival, Arrival::Command { command, run, .. }
+                    if which(command) && run.is_none_or(|run| run == acceptance.run))
+            })
+        };
+        let suspended = commanded(|command| matches!(command, Command::Suspend { .. }));
+        let terminated = commanded(|command| matches!(command, Command::Terminate { .. }));
+        let key = run.key.clone();
+        run.row.status = if suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Running };
+        run.row.updated_at = self.now.max(run.row.created_at);
+        let stash = std::mem::take(&mut run.stash);
+        entry.life = Life::Active(Box::new(run));
+        entry.code = Code::Home(Box::new(Orchestration::new(
+            key.clone(),
+            code,
+            self.registry.foreign_wake(&key),
+        )));
+        entry.writes.begins = true;
+        entry.writes.status = true;
+        self.stats.started += 1;
+        if let Some(ticket) = ticket {
+            let answer = Answer::Started(key.run);
+            entry.writes.effect(Effect::Answer { ticket, answer });
+        }
+        let kind = started_event(*acceptance, suspended);
+        if terminated {
+            // No code runs before the terminate is applied.
+            let now = self.now;
+            if let Life::Active(run) = &mut entry.life {
+                let at = now.max(run.last_at);
+                let _ = entry.writes.record(run, at, kind);
+            }
+        } else {
+            self.record_and_turn(instance, entry, kind);
+        }
+        for stashed in stash.into_iter().rev() {
+            entry.arrivals.push_front(Arrival::Stashed(stashed));
+        }
+        self.weigh(entry);
+    }
+
+    fn apply_command(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        command: Command,
+        meant: Option<RunNumber>,
+        source: &Source,
+    ) {
+        let now = self.now;
+        if source.remembered().is_some_and(|id| self.known.holds(id)) {
+            self.stats.dropped += 1;
+            self.reply(entry, source, Answer::Accepted);
+            return;
+        }
+        match &mut entry.life {
+            Life::Unknown | Life::Absent => {
+                self.stats.dropped += 1;
+                self.reply(entry, source, Answer::NotFound);
+            }
+            Life::Unreadable(message) => {
+                let answer = Answer::Refused(format!("the instance cannot be read: {message}"));
+                self.reply(entry, source, answer);
+            }
+            Life::Ended(row) => {
+                let status = row.status;
+                // It was accepted while the instance was active: not lost, but listed.
+                if let (Command::Raise { name, input }, Source::Stored { id }) = (command, source)
+                    && meant.is_none_or(|run| run == row.run)
+                {
+                    list_unconsumed(row, UnconsumedEvent { name, input, id: Some(id.clone()) });
+                    row.updated_at = now.max(row.updated_at);
+                    entry.writes.status = true;
+                    entry.writes.touch();
+                } else {
+                    self.stats.dropped += 1;
+                }
+                self.reply(entry, source, Answer::Finished(status));
+            }
+            Life::Active(run) => {
+                if meant.is_some_and(|meant| meant != run.key.run) {
+                    self.stats.dropped += 1;
+                    self.reply(entry, source, Answer::NotFound);
+                    return;
+                }
+                let (held, suspended) = (run.hold.is_some(), run.suspended);
+                if run.partial && matches!(command, Command::Terminate { .. }) {
+                    let answer = Answer::Refused(
+                        "its history cannot be read, so no end can be written behind it".into(),
+                    );
+                    self.reply(entry, source, answer);
+                    return;
+                }
+                match command {
+                    Command::Raise { name, input } => {
+                        self.raise(instance, entry, name, input, Some(source.id().clone()), source);
+                    }
+                    Command::Terminate { reason } => {
+                        self.reply(entry, source, Answer::Accepted);
+                        self.end_with(instance, entry, Ended::Terminated(reason));
+                    }
+                    Command::Suspend { reason } => {
+                        let already = suspended || held;
+                        self.reply(entry, source, Answer::Accepted);
+                        if !already {
+                            set_status(entry, RuntimeStatus::Suspended, now);
+                            let kind = EventKind::ExecutionSuspended { reason };
+                            self.record_and_turn(instance, entry, kind);
+                        }
+                    }
+                    Command::Resume { reason } => {
+                        self.reply(entry, source, Answer::Accepted);
+                        if held {
+                            self.unhold(instance, entry);
+                        } else if suspended {
+                            set_status(entry, RuntimeStatus::Running, now);
+                            self.record_and_turn(
+                                instance,
+                                entry,
+                                EventKind::ExecutionResumed { reason },
+                            );
+                            restart_backoffs(entry, now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a command. One that was taken, or that the store would bring again, is noted.
+    fn reply(&mut self, entry: &mut Entry, source: &Source, answer: Answer) {
+        let taken = answer == Answer::Accepted || matches!(source, Source::Stored { .. });
+        if taken && let Some(id) = source.remembered() {
+            self.known.note(id, self.now);
+            entry.writes.consume(id);
+        }
+        if let Source::Direct { ticket, .. } = source {
+            entry.writes.effect(Effect::Answer { ticket: *ticket, answer });
+        }
+    }
+
+    fn raise(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        name: Arc<str>,
+        input: Payload,
+        id: Option<EnvelopeId>,
+        source: &Source,
+    ) {
+        let Some(run) = entry.active() else { return };
+        let stashed = run.stash.len();
+        let buffered = match &entry.code {
+            Code::Home(orchestration) => orchestration.buffered_events(),
+            Code::Away | Code::Loading | Code::Out => stashed,
+        };
+        if buffered >= limits::BUFFERED_EVENTS_MAX {
+            self.reply(entry, source, Answer::Full);
+            return;
+        }
+        self.reply(entry, source, Answer::Accepted);
+        self.take_raise(instance, entry, name, input, id);
+    }
+
+    fn take_raise(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        name: Arc<str>,
+        input: Payload,
+        id: Option<EnvelopeId>,
+    ) {
+        let Some(run) = entry.active() else { return };
+        if run.hold.is_some() {
+            run.stash.push_back(Stashed::Raise { name, input, id });
+            entry.writes.in_flight = true;
+            entry.writes.touch();
+        } else {
+            self.record_and_turn(instance, entry, EventKind::EventRaised { name, input, id });
+        }
+    }
+
+    fn apply_message(&mut self, instance: &InstanceId, entry: &mut Entry, body: MessageBody) {
+        let now = self.now;
+        match body {
+            MessageBody::Raise { name, input, .. } => match &mut entry.life {
+                Life::Active(_) => self.take_raise(instance, entry, name, input, None),
+                Life::Ended(row) => {
+                    list_unconsumed(row, UnconsumedEvent { name, input, id: None });
+                    row.updated_at = now.max(row.updated_at);
+                    entry.writes.status = true;
+                }
+                Life::Unknown | Life::Absent | Life::Unreadable(_) => {
+                    self.stats.dropped += 1;
+                    self.effects.push(Effect::Warn {
+                        instance: instance.clone(),
+                        message: format!(
+                            "event {name:?} was sent to an instance that is not there"
+                        ),
+                    });
+                }
+            },
+            // Reserved in the format; nothing here sends them.
+            MessageBody::StartChild(_)
+            | MessageBody::ChildEnded { .. }
+            | MessageBody::TerminateChild { .. } => {
+                self.stats.dropped += 1;
+            }
+        }
+    }
+
+    fn apply_settled(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        call: CallNumber,
+        attempts: u32,
+        result: Result<Payload, Box<Failure>>,
+    ) {
+        let Some(run) = entry.active() else {
+            self.stats.dropped += 1;
+            return;
+        };
+        if !run.calls.contains_key(&call) {
+            self.stats.dropped += 1;
+        } else if run.hold.is_some() {
+            run.stash.push_back(Stashed::Settled { call, attempts, result });
+            entry.writes.in_flight = true;
+            entry.writes.touch();
+        } else {
+            entry.writes.in_flight = true;
+            let kind = match result {
+                Ok(output) => EventKind::ActivityCompleted { call, output },
+                Err(failure) => EventKind::ActivityFailed { call, failure, attempts },
+            };
+            self.record_and_turn(instance, entry, kind);
+        }
+    }
+
+    /// Writes an event into the history and lets the code see it.
+    fn record_and_turn(&mut self, instance: &InstanceId, entry: &mut Entry, kind: EventKind) {
+        let now = self.now;
+        let Life::Active(run) = &mut entry.life else { return };
+        let at = now.max(run.last_at);
+        let before = run.next_seq.0;
+        let event = entry.writes.record(run, at, kind);
+        if before < limits::HISTORY_EVENTS_WARN && run.next_seq.0 >= limits::HISTORY_EVENTS_WARN {
+            self.effects.push(Effect::Warn {
+                instance: instance.clone(),
+                message: format!(
+                    "the history has {} events; it fails at {}. Continue as new",
+                    limits::HISTORY_EVENTS_WARN,
+                    limits::HISTORY_EVENTS_MAX
+                ),
+            });
+        }
+        self.give_turn(instance, entry, event);
+    }
+
+    /// An active run gives way to a new one: what of it is not committed never happened, and what is
+    /// stored goes with the commit that begins the new run.
+    fn replace(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        entry.writes.forget_run();
+        let Life::Active(run) = &mut entry.life else { return };
+        for (call, open) in &run.calls {
+            if matches!(open.phase, Phase::Running { .. }) {
+                let attempt = run.attempt_key(*call, open);
+                entry.writes.effect(Effect::CancelAttempt(attempt));
+            }
+        }
+        let mut row = run.row.clone();
+        row.status = RuntimeStatus::Terminated;
+        row.updated_at = self.now.max(row.updated_at);
+        row.output = Payload::of("replaced by a new start").ok();
+        entry.writes.effect(Effect::StatusChanged(Arc::new(row.clone())));
+        entry.life = Life::Ended(Box::new(row));
+        self.stats.ended += 1;
+        self.drop_code(entry);
+        self.sync_wheel(instance, entry);
+    }
+
+    /// Ends the run from outside its code.
+    fn end_with(&mut self, instance: &InstanceId, entry: &mut Entry, ended: Ended) {
+        let now = self.now;
+        let mut unconsumed = super::turned::unconsumed(entry);
+        let Life::Active(run) = &mut entry.life else { return };
+        unconsumed.append(&mut run.unconsumed);
+        unconsumed.extend(std::mem::take(&mut run.stash).into_iter().filter_map(|stashed| {
+            match stashed {
+                Stashed::Raise { name, input, id } => Some(UnconsumedEvent { name, input, id }),
+                Stashed::Settled { .. } => None,
+            }
+        }));
+        run.hold = None;
+        if let Some(acceptance) = run.unbegun.take() {
+            entry.writes.begins = true;
+            let at = now.max(run.last_at);
+            let kind = started_event(*acceptance, true);
+            let _ = entry.writes.record(run, at, kind);
+        }
+        let cancelled = running_attempts(run);
+        let at = now.max(run.last_at);
+        let (kind, status, output, failure) = match ended {
+            Ended::Terminated(reason) => (
+                EventKind::ExecutionTerminated { reason: reason.clone() },
+                RuntimeStatus::Terminated,
+                reason.and_then(|reason| Payload::of(&*reason).ok()),
+                None,
+            ),
+            Ended::Failed(failure) => (
+                EventKind::ExecutionFailed { failure: failure.clone() },
+                RuntimeStatus::Failed,
+                None,
+                Some(*failure),
+            ),
+        };
+        let _ = entry.writes.record(run, at, kind);
+        self.finish(instance, entry, status, output, failure, unconsumed, cancelled);
+    }
+
+    /// The run has its terminal event: brings status, timers, calls and memory in line with it.
+    #[allow(clippy::too_many_arguments, reason = "the facts of one ending, used by two callers")]
+    pub(super) fn finish(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        status: RuntimeStatus,
+        output: Option<Payload>,
+        failure: Option<Failure>,
+        unconsumed: Vec<UnconsumedEvent>,
+        cancelled: Vec<AttemptKey>,
+    ) {
+        let Life::Active(run) = &mut entry.life else { return };
+        let mut row = run.row.clone();
+        row.status = status;
+        row.updated_at = run.last_at.max(row.created_at);
+        row.output = output;
+        row.failure = failure;
+        row.hold = None;
+        for event in unconsumed {
+            list_unconsumed(&mut row, event);
+        }
+        for attempt in cancelled {
+            entry.writes.effect(Effect::CancelAttempt(attempt));
+        }
+        entry.writes.status = true;
+        entry.writes.in_flight = true;
+        entry.writes.touch();
+        entry.life = Life::Ended(Box::new(row));
+        self.stats.ended += 1;
+        self.drop_code(entry);
+        self.sync_wheel(instance, entry);
+    }
+
+    /// Stops running an instance, for a reason that a person can read. Its history is left alone.
+    pub(super) fn hold(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        reason: HoldReason,
+        message: String,
+    ) {
+        let now = self.now;
+        self.drop_code(entry);
+        let Life::Active(run) = &mut entry.life else { return };
+        let hold = Hold { reason, message: message.clone() };
+        if run.hold.as_ref() == Some(&hold) && run.row.hold.as_ref() == Some(&hold) {
+            return;
+        }
+        run.row.hold = Some(hold.clone());
+        run.hold = Some(hold);
+        entry.writes.in_flight = true;
+        set_status(entry, RuntimeStatus::Suspended, now);
+        self.effects.push(Effect::Held { instance: instance.clone(), message });
+        self.queue(instance, entry);
+        self.sync_wheel(instance, entry);
+    }
+
+    /// Tries again to run a held instance.
+    fn unhold(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        let now = self.now;
+        let Life::Active(run) = &mut entry.life else { return };
+        run.hold = None;
+        run.row.hold = None;
+        entry.writes.in_flight = true;
+        if let Some(acceptance) = run.unbegun.clone() {
+            self.begin(instance, entry, acceptance, None);
+            return;
+        }
+        let status = if run.suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Running };
+        let stash = std::mem::take(&mut run.stash);
+        set_status(entry, status, now);
+        for stashed in stash.into_iter().rev() {
+            entry.arrivals.push_front(Arrival::Stashed(stashed));
+        }
+        entry.look_at_due = true;
+        restart_backoffs(entry, now);
+        self.request_load(instance, entry);
+    }
+}
+
+fn started_event(acceptance: Acceptance, suspended: bool) -> EventKind {
+    EventKind::ExecutionStarted(Box::new(ExecutionStarted {
+        name: acceptance.name,
+        input: acceptance.input,
+        suspended,
+        parent: acceptance.parent,
+        version: acceptance.version,
+        tags: acceptance.tags,
+        scheduled_for: acceptance.scheduled_for,
+        worker_build: None,
+        trace: acceptance.trace,
+        continues: None,
+        taken_back: Vec::new(),
+    }))
+}
+
+/// How a run ends from outside its code.
+enum Ended {
+    Terminated(Option<Arc<str>>),
+    Failed(Box<Failure>),
+}
+
+/// The attempts that run now, to be told that nobody waits for them.
+pub(super) fn running_attempts(run: &Run) -> Vec<AttemptKey> {
+    run.calls
+        .iter()
+        .filter(|(_, open)| matches!(open.phase, Phase::Running { .. }))
+        .map(|(call, open)| run.attempt_key(*call, open))
+        .collect()
+}
+
+/// Begins the next attempt of a call, after the commit that is made next.
+pub(super) fn start_attempt(entry: &mut Entry, call: CallNumber) {
+    let Life::Active(run) = &mut entry.life else { return };
+    if let Some(open) = run.calls.get_mut(&call) {
+        open.phase = Phase::Running { deadline: None };
+    }
+    if let Some(start) = run.start_of(call) {
+        entry.writes.in_flight = true;
+        entry.writes.effect(Effect::StartAttempt(Box::new(start)));
+    }
+}
+
+/// Backoffs that ended while nothing could begin are looked at again.
+fn restart_backoffs(entry: &mut Entry, now: crate::model::Timestamp) {
+    let Some(run) = entry.active() else { return };
+    let waiting: Vec<_> = run
+        .calls
+        .iter()
+        .filter_map(|(call, open)| match open.phase {
+            Phase::Backoff { not_before } => Some((not_before.max(now), *call)),
+            Phase::Running { .. } | Phase::Settled => None,
+        })
+        .collect();
+    for (at, call) in waiting {
+        run.unwake_call(call);
+        run.wake_call_at(at, call);
+    }
+    entry.look_at_due = true;
+}
+
+fn set_status(entry: &mut Entry, status: RuntimeStatus, now: crate::model::Timestamp) {
+    let Life::Active(run) = &mut entry.life else { return };
+    run.row.status = status;
+    run.row.updated_at = now.max(run.row.updated_at);
+    entry.writes.status = true;
+    entry.writes.touch();
+}
+
+fn list_unconsumed(row: &mut StatusRow, event: UnconsumedEvent) {
+    let known = event.id.is_some() && row.unconsumed.iter().any(|listed| listed.id == event.id);
+    if !known && row.unconsumed.len() < limits::BUFFERED_EVENTS_MAX {
+        row.unconsumed.push(event);
+    }
+}
+
+fn unregistered(name: &str) -> String {
+    format!("no orchestrator {name:?} is registered with this worker; register it and start again")
+}

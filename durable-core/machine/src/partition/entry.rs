@@ -1,0 +1,281 @@
+//! One instance in the memory of its partition: what is known, where its code is, what is not stored yet.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::effect::{Effect, Ticket};
+use super::run::{Run, Stashed};
+use crate::codec::{self, EventEncoder};
+use crate::model::{
+    Acceptance, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq, Failure, MessageBody,
+    MessageNumber, PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
+};
+use crate::replay::Orchestration;
+use crate::store::{Consumed, HistoryAppend, InstanceWrite, RowChange, TimerMove};
+
+pub(super) struct Entry {
+    pub(super) life: Life,
+    pub(super) code: Code,
+    /// Waits for the code to be at home, in the order of arrival.
+    pub(super) arrivals: VecDeque<Arrival>,
+    /// Something is due, to be looked at once the instance is loaded.
+    pub(super) look_at_due: bool,
+    pub(super) writes: Writes,
+    pub(super) stored: Stored,
+    /// In the queue of instances with something to write.
+    pub(super) queued: bool,
+    /// Part of the commit under way.
+    pub(super) committing: bool,
+    /// The due time under which the wheel knows it.
+    pub(super) in_wheel: Option<Timestamp>,
+    /// Bytes that its code is taken to cost while it is in memory.
+    pub(super) weight: usize,
+    /// When it was last used, in turns of the partition.
+    pub(super) used: u64,
+}
+
+/// What is known of the instance.
+pub(super) enum Life {
+    /// Nothing: it has to be loaded.
+    Unknown,
+    /// No instance has the id.
+    Absent,
+    /// A run that has not ended.
+    Active(Box<Run>),
+    /// A run that has ended.
+    Ended(Box<StatusRow>),
+    /// Its rows cannot be read.
+    Unreadable(String),
+}
+
+/// Where the instance's code is.
+pub(super) enum Code {
+    /// Not in memory.
+    Away,
+    /// Being read from the store.
+    Loading,
+    /// Here, waiting.
+    Home(Box<Orchestration>),
+    /// Handed out in a turn.
+    Out,
+}
+
+/// What happened to an instance and is not in its history yet.
+pub(super) enum Arrival {
+    Begin {
+        acceptance: Box<Acceptance>,
+        ticket: Option<Ticket>,
+    },
+    Command {
+        command: Command,
+        run: Option<RunNumber>,
+        source: Source,
+    },
+    Message {
+        from: PartitionId,
+        number: MessageNumber,
+        body: MessageBody,
+    },
+    TimerFired(CallNumber),
+    Settled {
+        call: CallNumber,
+        attempts: u32,
+        result: Result<Payload, Box<Failure>>,
+    },
+    /// What arrived while the instance was held.
+    Stashed(Stashed),
+    /// The engine ends the execution.
+    Fail(Box<Failure>),
+}
+
+/// Who sent a command, and what it takes to make its arrival idempotent.
+pub(super) enum Source {
+    /// A caller in this process.
+    Direct { ticket: Ticket, id: EnvelopeId, remember: bool },
+    /// The store, which holds it until the commit that consumes it.
+    Stored { id: EnvelopeId },
+}
+
+impl Source {
+    pub(super) fn id(&self) -> &EnvelopeId {
+        match self {
+            Self::Direct { id, .. } | Self::Stored { id } => id,
+        }
+    }
+
+    /// The id by which a second arrival is recognised, if it has to be.
+    pub(super) fn remembered(&self) -> Option<&EnvelopeId> {
+        match self {
+            Self::Direct { remember: false, .. } => None,
+            Self::Direct { id, .. } | Self::Stored { id } => Some(id),
+        }
+    }
+}
+
+/// What the store holds of the rows that are compared before they are written, as of the last commit
+/// handed to it.
+#[derive(Default)]
+pub(super) struct Stored {
+    pub(super) status: Option<RuntimeStatus>,
+    pub(super) timer: Option<Timestamp>,
+    pub(super) in_flight: Option<Vec<u8>>,
+}
+
+/// What the next commit that includes the instance has to write, and the effects that belong to it.
+#[derive(Default)]
+pub(super) struct Writes {
+    events: EventEncoder,
+    first: EventSeq,
+    last_at: Timestamp,
+    pub(super) begins: bool,
+    pub(super) status: bool,
+    pub(super) in_flight: bool,
+    pub(super) effects: Vec<Effect>,
+    pub(super) outgoing: Vec<(PartitionId, MessageBody)>,
+    pub(super) consumed: Vec<Consumed>,
+    pub(super) applied: Vec<(PartitionId, MessageNumber)>,
+    /// Something to write or to answer.
+    any: bool,
+}
+
+impl Writes {
+    pub(super) fn touch(&mut self) {
+        self.any = true;
+    }
+
+    pub(super) fn any(&self) -> bool {
+        self.any
+    }
+
+    /// Bytes of the events that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.events.bytes()
+    }
+
+    /// Adds an event to the history.
+    pub(super) fn record(&mut self, run: &mut Run, at: Timestamp, kind: EventKind) -> Event {
+        let event = Event { at, is: kind };
+        if self.events.count() == 0 {
+            self.first = run.next_seq;
+        }
+        let before = self.events.bytes();
+        self.events.push(&event);
+        run.history_bytes += self.events.bytes() - before;
+        run.note(&event);
+        self.last_at = at;
+        self.any = true;
+        event
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+        self.any = true;
+    }
+
+    /// Notes that a command was taken whose second arrival must be recognised.
+    pub(super) fn consume(&mut self, id: &EnvelopeId) {
+        self.consumed.push(Consumed { id: id.clone(), remember: true });
+        self.any = true;
+    }
+
+    /// The run is replaced before these writes were committed: what its turns caused never happened.
+    /// Answers stay, and so does what was consumed.
+    pub(super) fn forget_run(&mut self) {
+        let _ = self.events.finish();
+        self.outgoing.clear();
+        self.effects.retain(|effect| matches!(effect, Effect::Answer { .. }));
+        self.begins = false;
+        self.status = false;
+        self.in_flight = false;
+    }
+}
+
+impl Entry {
+    pub(super) fn unknown() -> Self {
+        Self {
+            life: Life::Unknown,
+            code: Code::Away,
+            arrivals: VecDeque::new(),
+            look_at_due: false,
+            writes: Writes::default(),
+            stored: Stored::default(),
+            queued: false,
+            committing: false,
+            in_wheel: None,
+            weight: 0,
+            used: 0,
+        }
+    }
+
+    /// Nothing of it has to be kept in memory for the sake of correctness.
+    pub(super) fn idle(&self) -> bool {
+        !self.queued
+            && !self.committing
+            && !self.writes.any()
+            && self.arrivals.is_empty()
+            && !self.look_at_due
+            && !matches!(self.code, Code::Out | Code::Loading)
+    }
+
+    pub(super) fn active(&mut self) -> Option<&mut Run> {
+        match &mut self.life {
+            Life::Active(run) => Some(run),
+            Life::Unknown | Life::Absent | Life::Ended(_) | Life::Unreadable(_) => None,
+        }
+    }
+
+    /// The rows that a commit has to write for this instance, with the effects that belong to them.
+    /// `None` where only effects remain.
+    pub(super) fn take_write(&mut self) -> (Option<InstanceWrite>, Writes) {
+        let mut writes = std::mem::take(&mut self.writes);
+        let count = writes.events.count();
+        let history = (count > 0).then(|| HistoryAppend {
+            first: writes.first,
+            count,
+            at: writes.last_at,
+            body: writes.events.finish(),
+        });
+        let (key, row, timer, in_flight) = match &self.life {
+            Life::Active(run) => {
+                // While no earlier row is known and nothing is recorded differently, the encoded row
+                // need not be made: most instances write it once and delete it at their end.
+                let in_flight = if writes.in_flight || writes.begins {
+                    run.in_flight().map(|row| codec::encode_row(&row))
+                } else {
+                    self.stored.in_flight.clone()
+                };
+                (run.key.clone(), &run.row, run.stored_due(), in_flight)
+            }
+            Life::Ended(row) => (row.key(), &**row, None, None),
+            Life::Unknown | Life::Absent | Life::Unreadable(_) => return (None, writes),
+        };
+        let stored_in_flight = if writes.begins { None } else { self.stored.in_flight.take() };
+        let in_flight_change = match (&stored_in_flight, &in_flight) {
+            (None, None) => RowChange::Keep,
+            (Some(old), Some(new)) if old == new => RowChange::Keep,
+            (_, Some(new)) => RowChange::Set(new.clone()),
+            (Some(_), None) => RowChange::Delete,
+        };
+        let timer_move =
+            (self.stored.timer != timer).then(|| TimerMove { from: self.stored.timer, to: timer });
+        let write = InstanceWrite {
+            key,
+            begins: writes.begins,
+            history,
+            status: writes.status.then(|| Box::new(row.clone())),
+            in_flight: in_flight_change,
+            timer: timer_move,
+        };
+        if writes.status {
+            writes.effects.push(Effect::StatusChanged(Arc::new(row.clone())));
+        }
+        self.stored.timer = timer;
+        self.stored.in_flight = in_flight;
+        let touches = write.begins
+            || write.history.is_some()
+            || write.status.is_some()
+            || write.in_flight.touches()
+            || write.timer.is_some();
+        (touches.then_some(write), writes)
+    }
+}

@@ -1,0 +1,148 @@
+//! Group commit: everything that any number of turns caused, in one commit; one under way at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Partition;
+use super::effect::Effect;
+use super::entry::{Life, Writes};
+use crate::model::{CommitNumber, InstanceId, RuntimeStatus};
+use crate::store::Commit;
+
+/// Rows that one instance may need beside those that are counted exactly: status, in-flight, timer
+/// (two) and acceptance.
+const ROWS_PER_INSTANCE: usize = 6;
+
+/// The commit that was handed out, and what waits for it.
+pub(super) struct UnderWay {
+    number: CommitNumber,
+    effects: Vec<Effect>,
+    instances: Vec<InstanceId>,
+}
+
+impl Partition {
+    /// The next commit, if there is something to write and none is under way.
+    ///
+    /// Oldest first, cut between instances where the store could not take more.
+    pub fn take_commit(&mut self) -> Option<Arc<Commit>> {
+        if self.core.under_way.is_some() {
+            return None;
+        }
+        self.core.note_recovered();
+        let nothing =
+            self.core.dirty.is_empty() && !self.core.outbox.has_done() && !self.core.head_urgent();
+        if nothing {
+            return None;
+        }
+        let limits = self.core.config.limits;
+        let mut commit = Commit {
+            partition: self.core.config.partition,
+            number: CommitNumber(self.core.next_commit),
+            head: self.core.head.clone(),
+            head_changed: false,
+            instances: Vec::new(),
+            outbox: Vec::new(),
+            outbox_done: self.core.outbox.take_done(),
+            consumed: Vec::new(),
+            at: self.core.now,
+            counts: BTreeMap::new(),
+        };
+        let mut effects = Vec::new();
+        let mut instances = Vec::new();
+        let mut outgoing = Vec::new();
+        let mut applied = Vec::new();
+        let (mut rows, mut bytes) = (commit.outbox_done.len() + 1, 0);
+        while let Some(instance) = self.core.dirty.front() {
+            if !instances.is_empty() && rows + ROWS_PER_INSTANCE > limits.commit_rows_max {
+                break;
+            }
+            let Some(entry) = self.entries.get_mut(instance) else {
+                self.core.dirty.pop_front();
+                continue;
+            };
+            if !instances.is_empty() && bytes + entry.writes.bytes() > limits.commit_bytes_max {
+                break;
+            }
+            let Some(instance) = self.core.dirty.pop_front() else { break };
+            entry.queued = false;
+            entry.committing = true;
+            let (write, writes) = entry.take_write();
+            if let Some(write) = write {
+                rows += write.rows() + writes.outgoing.len();
+                bytes += write.bytes();
+                if let Some(row) = &write.status {
+                    count(&mut commit.counts, entry.stored.status.replace(row.status), row.status);
+                }
+                commit.instances.push(write);
+            }
+            let Writes { effects: own, outgoing: out, consumed, applied: messages, .. } = writes;
+            effects.extend(own);
+            outgoing.extend(out);
+            commit.consumed.extend(consumed);
+            applied.extend(messages);
+            instances.push(instance);
+        }
+        commit.counts.retain(|_, delta| *delta != 0);
+        effects.extend(self.core.apply_messages(applied));
+        if !outgoing.is_empty() {
+            self.core.head_changed = true;
+            let (from, now) = (self.core.config.partition, self.core.now);
+            let (writes, deliveries) =
+                self.core.outbox.send(from, outgoing, &mut self.core.head, now);
+            commit.outbox = writes;
+            effects.extend(deliveries);
+        }
+        effects.extend(self.core.take_announced());
+        self.core.head.time = self.core.now;
+        commit.head = self.core.head.clone();
+        commit.head_changed = std::mem::take(&mut self.core.head_changed);
+        let empty = commit.instances.is_empty()
+            && commit.outbox.is_empty()
+            && commit.outbox_done.is_empty()
+            && commit.consumed.is_empty()
+            && !commit.head_changed;
+        if empty {
+            // Only answers about what is durable already.
+            self.core.effects.extend(effects);
+            self.uncommitted(&instances);
+            return None;
+        }
+        self.core.next_commit += 1;
+        self.core.stats.commits += 1;
+        self.core.under_way = Some(UnderWay { number: commit.number, effects, instances });
+        Some(Arc::new(commit))
+    }
+
+    /// The commit is durable: returns the effects that waited for it.
+    pub fn committed(&mut self, number: CommitNumber) -> Vec<Effect> {
+        let Some(under_way) = self.core.under_way.take_if(|under_way| under_way.number == number)
+        else {
+            return Vec::new();
+        };
+        self.uncommitted(&under_way.instances);
+        self.make_room();
+        under_way.effects
+    }
+
+    fn uncommitted(&mut self, instances: &[InstanceId]) {
+        for instance in instances {
+            if let Some(entry) = self.entries.get_mut(instance) {
+                entry.committing = false;
+                if matches!(entry.life, Life::Ended(_) | Life::Absent | Life::Unknown) {
+                    self.settle_entry(instance);
+                }
+            }
+        }
+    }
+}
+
+fn count(
+    counts: &mut BTreeMap<RuntimeStatus, i64>,
+    from: Option<RuntimeStatus>,
+    to: RuntimeStatus,
+) {
+    if let Some(from) = from {
+        *counts.entry(from).or_default() -= 1;
+    }
+    *counts.entry(to).or_default() += 1;
+}

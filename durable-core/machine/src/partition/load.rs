@@ -1,0 +1,314 @@
+//! Instances that come back into memory: reading, rebuilding, and how a new owner takes up their work.
+//!
+//! A careful owner (after openings that ended in the death of the process) loads one instance at a time
+//! and writes its name into the head row first: the one that kills the process is found and held.
+
+use std::collections::VecDeque;
+
+use super::effect::Effect;
+use super::entry::{Arrival, Code, Entry, Life, Stored};
+use super::run::{InFlight, Run};
+use super::turn::Turn;
+use super::{Core, Partition};
+use crate::codec::{self, DecodeError};
+use crate::model::{Event, HoldReason, InstanceId, RuntimeStatus, StatusRow};
+use crate::replay::Orchestration;
+use crate::store::{Head, StoredInstance};
+
+/// Reads under way at once. A bound for memory, not for speed.
+const LOADS_AT_ONCE: usize = 64;
+
+/// Openings without a commit from which on the owner is careful: this one, and two that died.
+const CAREFUL_OPENS: u32 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    waiting: VecDeque<InstanceId>,
+    under_way: usize,
+    /// Name each instance in the head row before it is loaded.
+    careful: bool,
+    /// Named in a commit that is not durable yet.
+    announced: Option<InstanceId>,
+    /// Named when the last owner's process died.
+    killer: Option<InstanceId>,
+    /// The work of earlier owners is not all taken up yet.
+    recovering: bool,
+}
+
+impl Loads {
+    pub(super) fn opening(head: &Head) -> Self {
+        Self {
+            careful: head.unclean_opens >= CAREFUL_OPENS,
+            killer: head.probing.clone(),
+            recovering: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.under_way == 0
+    }
+}
+
+impl Partition {
+    pub(super) fn loaded(
+        &mut self,
+        instance: InstanceId,
+        found: Result<Option<Box<StoredInstance>>, DecodeError>,
+    ) {
+        let Some(entry) = self.entries.get_mut(&instance) else { return };
+        if !matches!(entry.code, Code::Loading) {
+            return;
+        }
+        entry.code = Code::Away;
+        match found {
+            Err(error) => self.core.unreadable(&instance, entry, &error),
+            Ok(None) => {
+                if !matches!(entry.life, Life::Active(_)) {
+                    entry.life = Life::Absent;
+                }
+            }
+            Ok(Some(stored)) => self.core.take_stored(&instance, entry, *stored),
+        }
+        if !matches!(entry.code, Code::Out) {
+            self.core.load_ended();
+        }
+        self.core.proceed(&instance, entry);
+        self.settle_entry(&instance);
+    }
+}
+
+impl Core {
+    pub(super) fn request_load(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        self.drop_code(entry);
+        entry.code = Code::Loading;
+        self.loads.waiting.push_back(instance.clone());
+        self.pump_loads();
+    }
+
+    /// A load, and the replay that belongs to it, is over.
+    pub(super) fn load_ended(&mut self) {
+        self.loads.under_way -= 1;
+        self.pump_loads();
+    }
+
+    fn pump_loads(&mut self) {
+        if self.loads.careful {
+            if self.loads.under_way == 0
+                && let Some(next) = self.loads.waiting.pop_front()
+            {
+                self.loads.under_way = 1;
+                self.head.probing = Some(next.clone());
+                self.head_changed = true;
+                self.loads.announced = Some(next);
+            }
+            return;
+        }
+        while self.loads.under_way < LOADS_AT_ONCE
+            && let Some(next) = self.loads.waiting.pop_front()
+        {
+            self.loads.under_way += 1;
+            self.effects.push(Effect::Load(next));
+        }
+    }
+
+    /// Whether a commit has to be made for the head row alone.
+    pub(super) fn head_urgent(&self) -> bool {
+        self.loads.announced.is_some()
+    }
+
+    /// The effect that belongs to the commit which names an instance in the head row.
+    pub(super) fn take_announced(&mut self) -> Option<Effect> {
+        self.loads.announced.take().map(Effect::Load)
+    }
+
+    /// Once all work of earlier owners is taken up, this opening counts as one that went well.
+    pub(super) fn note_recovered(&mut self) {
+        if self.loads.recovering && self.loads.is_idle() && self.turns.is_empty() {
+            self.loads.recovering = false;
+            self.loads.careful = false;
+            self.head.unclean_opens = 0;
+            self.head.probing = None;
+            self.head_changed = true;
+        }
+    }
+
+    fn unreadable(&mut self, instance: &InstanceId, entry: &mut Entry, error: &DecodeError) {
+        if matches!(entry.life, Life::Active(_)) {
+            self.hold(instance, entry, HoldReason::Undecodable, error.to_string());
+        } else {
+            entry.life = Life::Unreadable(error.to_string());
+            let message = format!("its rows cannot be read: {error}");
+            self.effects.push(Effect::Held { instance: instance.clone(), message });
+        }
+    }
+
+    fn take_stored(&mut self, instance: &InstanceId, entry: &mut Entry, stored: StoredInstance) {
+        if let Life::Active(run) = &entry.life
+            && !run.partial
+        {
+            // Only its code had left memory.
+            match codec::decode_history(&stored.history) {
+                Ok(events) if events.len() as u64 == run.next_seq.0 => {
+                    self.rebuild(instance, entry, events);
+                }
+                // Read before this owner's last commit was visible: read again.
+                Ok(_) => self.read_again(instance, entry),
+                Err(error) => {
+                    self.hold(instance, entry, HoldReason::Undecodable, error.to_string());
+                }
+            }
+            return;
+        }
+        let StoredInstance { status, acceptance, history, in_flight, timer } = stored;
+        entry.stored = Stored {
+            status: status.as_ref().map(|row| row.status),
+            timer,
+            in_flight: in_flight.clone(),
+        };
+        let newer = acceptance.filter(|acceptance| {
+            let queued = entry.arrivals.iter().any(|arrival| {
+                matches!(arrival, Arrival::Begin { acceptance: a, .. } if a.run >= acceptance.run)
+            });
+            !queued
+        });
+        let begins = entry.arrivals.iter().any(|a| matches!(a, Arrival::Begin { .. }));
+        let unbegun = status.as_ref().is_some_and(|row| {
+            history.is_empty() && !row.status.is_terminal() && (newer.is_some() || begins)
+        });
+        match status {
+            Some(row) if row.status.is_terminal() => entry.life = Life::Ended(Box::new(row)),
+            Some(row) if !unbegun => {
+                self.take_up(instance, entry, row, &history, in_flight.as_deref());
+            }
+            Some(_) | None => {
+                entry.life = Life::Absent;
+                let stash = in_flight
+                    .and_then(|body| codec::decode_row::<InFlight>(&body).ok())
+                    .map(|row| row.stash)
+                    .unwrap_or_default();
+                for stashed in stash.into_iter().rev() {
+                    entry.arrivals.push_front(Arrival::Stashed(stashed));
+                }
+            }
+        }
+        if let Some(acceptance) = newer {
+            let begin = Arrival::Begin { acceptance: Box::new(acceptance), ticket: None };
+            entry.arrivals.push_front(begin);
+        }
+    }
+
+    /// Takes up an active run of an earlier owner.
+    fn take_up(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        row: StatusRow,
+        history: &[crate::store::HistoryRow],
+        in_flight: Option<&[u8]>,
+    ) {
+        let decoded = in_flight
+            .map_or(Ok(InFlight::default()), codec::decode_row::<InFlight>)
+            .and_then(|in_flight| Ok((in_flight, codec::decode_history(history)?)))
+            .and_then(|(in_flight, events)| {
+                if events.is_empty() {
+                    return Err(DecodeError::Damaged("its history is missing".into()));
+                }
+                Ok((in_flight, events))
+            });
+        let (in_flight, events) = match decoded {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                let mut run = Run::new(row.key(), row);
+                run.partial = true;
+                entry.life = Life::Active(Box::new(run));
+                self.hold(instance, entry, HoldReason::Undecodable, error.to_string());
+                return;
+            }
+        };
+        let mut run = Run::restored(row, &events, in_flight);
+        run.history_bytes = history.iter().map(|row| row.body.len()).sum();
+        let held = run.hold.clone();
+        entry.life = Life::Active(Box::new(run));
+        let told_to_hold = if self.config.stuck.contains(instance) {
+            Some((HoldReason::Stuck, "a turn of it did not return in time".to_owned()))
+        } else if self.loads.killer.as_ref() == Some(instance) {
+            let message = "the process died while it loaded this instance".to_owned();
+            Some((HoldReason::KilledProcess, message))
+        } else {
+            held.filter(|hold| matches!(hold.reason, HoldReason::Stuck | HoldReason::KilledProcess))
+                .map(|hold| (hold.reason, hold.message))
+        };
+        if let Some((reason, message)) = told_to_hold {
+            self.hold(instance, entry, reason, message);
+            return;
+        }
+        if let Life::Active(run) = &mut entry.life {
+            // A reason that may have passed: this may be another build.
+            run.hold = None;
+            for stashed in std::mem::take(&mut run.stash).into_iter().rev() {
+                entry.arrivals.push_front(Arrival::Stashed(stashed));
+            }
+        }
+        self.restart_calls(instance, entry);
+        entry.look_at_due = true;
+        self.rebuild(instance, entry, events);
+    }
+
+    /// Begins again what ran with an earlier owner, counting the start.
+    fn restart_calls(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        let now = self.now;
+        let Life::Active(run) = &mut entry.life else { return };
+        let paused = run.paused();
+        for call in run.running_calls() {
+            let Life::Active(run) = &mut entry.life else { return };
+            let Some(open) = run.calls.get_mut(&call) else { continue };
+            match open.start_again() {
+                Ok(()) if paused => {
+                    open.phase = super::call::Phase::Backoff { not_before: now };
+                    entry.writes.in_flight = true;
+                }
+                Ok(()) => super::arrive::start_attempt(entry, call),
+                Err(failure) => self.attempt_result(instance, entry, call, Err(Box::new(failure))),
+            }
+        }
+    }
+
+    /// Hands out the replay that brings an instance's code back.
+    fn rebuild(&mut self, instance: &InstanceId, entry: &mut Entry, events: Vec<Event>) {
+        let Life::Active(run) = &entry.life else { return };
+        let key = run.key.clone();
+        let Some(code) = self.registry.orchestrator(&run.row.name) else {
+            let message = format!(
+                "no orchestrator {:?} is registered with this worker; resume it on one that has it",
+                run.row.name
+            );
+            self.hold(instance, entry, HoldReason::UnknownOrchestrator, message);
+            return;
+        };
+        let foreign = self.registry.foreign_wake(&key);
+        let orchestration = Box::new(Orchestration::new(key, code, foreign));
+        entry.code = Code::Out;
+        self.stats.replays += 1;
+        self.turns.push_back(Turn::replay(instance.clone(), orchestration, events));
+    }
+
+    fn read_again(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        entry.code = Code::Loading;
+        self.loads.waiting.push_back(instance.clone());
+    }
+
+    /// The code of an instance is back and fits its history.
+    pub(super) fn rebuilt(&mut self, entry: &mut Entry) {
+        let now = self.now;
+        let Life::Active(run) = &mut entry.life else { return };
+        if run.row.hold.take().is_some() {
+            run.row.status =
+                if run.suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Running };
+            run.row.updated_at = now.max(run.row.updated_at);
+            entry.writes.status = true;
+            entry.writes.in_flight = true;
+            entry.writes.touch();
+        }
+    }
+}

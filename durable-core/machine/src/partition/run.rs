@@ -1,0 +1,284 @@
+//! What the engine knows of an active run beside its code: position, open calls and timers, holds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Call, CallRecord, Phase};
+use super::effect::{AttemptKey, StartAttempt};
+use crate::model::{
+    Acceptance, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey, ExecutionNumber,
+    Failure, Hold, Payload, StatusRow, Timestamp, UnconsumedEvent,
+};
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) key: ExecutionKey,
+    pub(super) row: StatusRow,
+    pub(super) next_seq: EventSeq,
+    /// Time of the last event: the instance's clock never runs behind it.
+    pub(super) last_at: Timestamp,
+    pub(super) suspended: bool,
+    pub(super) hold: Option<Hold>,
+    /// What arrived while held.
+    pub(super) stash: VecDeque<Stashed>,
+    /// Its history could not be read, so position and open work are not known.
+    pub(super) partial: bool,
+    /// External events that a diverged history is known not to have consumed.
+    pub(super) unconsumed: Vec<UnconsumedEvent>,
+    /// The start that could not begin, because no code for it is registered here.
+    pub(super) unbegun: Option<Box<Acceptance>>,
+    pub(super) calls: BTreeMap<CallNumber, Call>,
+    pub(super) timers: BTreeMap<CallNumber, Timestamp>,
+    /// Open timers in the order in which they are due, those that fire right now included.
+    timers_due: BTreeSet<(Timestamp, CallNumber)>,
+    /// Timers whose firing is on the way into the history.
+    firing: BTreeSet<CallNumber>,
+    /// When open calls need the clock: the end of a backoff, or of a time limit.
+    calls_due: BTreeSet<(Timestamp, CallNumber)>,
+    /// Bytes of the events recorded so far: the measure of what a replayed copy costs in memory.
+    pub(super) history_bytes: usize,
+}
+
+/// An arrival that waits in the in-flight row of a held instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Stashed {
+    Raise { name: Arc<str>, input: Payload, id: Option<EnvelopeId> },
+    Settled { call: CallNumber, attempts: u32, result: Result<Payload, Box<Failure>> },
+}
+
+/// The row of work in flight: what of a run is in no history. There is one while calls are open or the
+/// instance is held, so that a new owner finds what it has to take up.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct InFlight {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) calls: BTreeMap<CallNumber, CallRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hold: Option<Hold>,
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(super) stash: VecDeque<Stashed>,
+}
+
+/// Something of a run that is due.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum DueItem {
+    Timer(CallNumber),
+    /// A backoff is over.
+    Retry(CallNumber),
+    /// The running attempt took too long.
+    Deadline(CallNumber),
+}
+
+impl Run {
+    pub(super) fn new(key: ExecutionKey, row: StatusRow) -> Self {
+        Self {
+            key,
+            row,
+            next_seq: EventSeq(0),
+            last_at: Timestamp::MIN,
+            suspended: false,
+            hold: None,
+            stash: VecDeque::new(),
+            partial: false,
+            unconsumed: Vec::new(),
+            unbegun: None,
+            calls: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            timers_due: BTreeSet::new(),
+            firing: BTreeSet::new(),
+            calls_due: BTreeSet::new(),
+            history_bytes: 0,
+        }
+    }
+
+    /// The run as an acceptance begins it.
+    pub(super) fn beginning(acceptance: &Acceptance) -> Self {
+        let key = ExecutionKey {
+            instance: acceptance.instance.clone(),
+            run: acceptance.run,
+            execution: ExecutionNumber(0),
+        };
+        Self::new(key, StatusRow::pending(acceptance))
+    }
+
+    /// Rebuilds from what is stored.
+    pub(super) fn restored(row: StatusRow, events: &[Event], in_flight: InFlight) -> Self {
+        let mut run = Self::new(row.key(), row);
+        for event in events {
+            run.note(event);
+        }
+        for (call, record) in &in_flight.calls {
+            if let Some(open) = run.calls.get_mut(call) {
+                open.restore(record);
+                if let Phase::Backoff { not_before } = open.phase {
+                    run.calls_due.insert((not_before, *call));
+                }
+            }
+        }
+        for stashed in &in_flight.stash {
+            if let Stashed::Settled { call, .. } = stashed
+                && let Some(open) = run.calls.get_mut(call)
+            {
+                open.phase = Phase::Settled;
+            }
+        }
+        run.hold = in_flight.hold;
+        run.stash = in_flight.stash;
+        run
+    }
+
+    /// Follows an event that is, or becomes, part of the history.
+    pub(super) fn note(&mut self, event: &Event) {
+        self.next_seq = self.next_seq.next();
+        self.last_at = self.last_at.max(event.at);
+        match &event.is {
+            EventKind::ExecutionStarted(started) => self.suspended = started.suspended,
+            EventKind::ActivityScheduled(scheduled) => {
+                self.calls.insert(scheduled.call, Call::scheduled(scheduled, event.at));
+            }
+            EventKind::ActivityCompleted { call, .. } | EventKind::ActivityFailed { call, .. } => {
+                self.calls.remove(call);
+                self.calls_due.retain(|(_, due)| due != call);
+            }
+            EventKind::TimerCreated { call, due } => {
+                self.timers.insert(*call, *due);
+                self.timers_due.insert((*due, *call));
+            }
+            EventKind::TimerFired { call } => self.remove_timer(*call),
+            EventKind::CallCancelled { call } => {
+                self.remove_timer(*call);
+                self.calls.remove(call);
+                self.calls_due.retain(|(_, due)| due != call);
+            }
+            EventKind::ExecutionSuspended { .. } => self.suspended = true,
+            EventKind::ExecutionResumed { .. } => self.suspended = false,
+            EventKind::ExecutionTerminated { .. }
+            | EventKind::ExecutionCompleted { .. }
+            | EventKind::ExecutionFailed { .. }
+            | EventKind::ContinuedAsNew { .. } => self.forget_work(),
+            EventKind::ChildCreated(_)
+            | EventKind::ChildCompleted { .. }
+            | EventKind::ChildFailed { .. }
+            | EventKind::EventRaised { .. }
+            | EventKind::EventSent { .. }
+            | EventKind::Patched { .. } => {}
+        }
+    }
+
+    fn remove_timer(&mut self, call: CallNumber) {
+        if let Some(due) = self.timers.remove(&call) {
+            self.timers_due.remove(&(due, call));
+            self.firing.remove(&call);
+        }
+    }
+
+    fn forget_work(&mut self) {
+        self.calls.clear();
+        self.calls_due.clear();
+        self.timers.clear();
+        self.timers_due.clear();
+        self.firing.clear();
+    }
+
+    /// The earliest open timer: what the store's timer row says. One that fires right now counts until
+    /// its event is recorded, so that a crash in between loses nothing.
+    pub(super) fn stored_due(&self) -> Option<Timestamp> {
+        self.timers_due.first().map(|(due, _)| *due)
+    }
+
+    /// When this run next needs the clock.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        if self.hold.is_some() {
+            return None;
+        }
+        let timer =
+            self.timers_due.iter().find(|(_, call)| !self.firing.contains(call)).map(|(at, _)| *at);
+        let call = self.calls_due.first().map(|(at, _)| *at);
+        timer.into_iter().chain(call).min()
+    }
+
+    /// Takes what is due, in order of due times.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<DueItem> {
+        if self.hold.is_some() {
+            return Vec::new();
+        }
+        let mut due: Vec<(Timestamp, DueItem)> = self
+            .timers_due
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .filter(|(_, call)| !self.firing.contains(call))
+            .map(|(at, call)| (*at, DueItem::Timer(*call)))
+            .collect();
+        for (_, item) in &due {
+            if let DueItem::Timer(call) = item {
+                self.firing.insert(*call);
+            }
+        }
+        while let Some((at, call)) = self.calls_due.first().copied().filter(|(at, _)| *at <= now) {
+            self.calls_due.remove(&(at, call));
+            match self.calls.get(&call).map(|open| open.phase) {
+                Some(Phase::Backoff { .. }) => due.push((at, DueItem::Retry(call))),
+                Some(Phase::Running { deadline: Some(_) }) => {
+                    due.push((at, DueItem::Deadline(call)))
+                }
+                Some(Phase::Running { deadline: None } | Phase::Settled) | None => {}
+            }
+        }
+        due.sort_by_key(|(at, _)| *at);
+        due.into_iter().map(|(_, item)| item).collect()
+    }
+
+    /// Looks at a call again at that time.
+    pub(super) fn wake_call_at(&mut self, at: Timestamp, call: CallNumber) {
+        self.calls_due.insert((at, call));
+    }
+
+    pub(super) fn unwake_call(&mut self, call: CallNumber) {
+        self.calls_due.retain(|(_, due)| *due != call);
+    }
+
+    /// No new attempt begins: suspended or held.
+    pub(super) fn paused(&self) -> bool {
+        self.suspended || self.hold.is_some()
+    }
+
+    pub(super) fn attempt_key(&self, call: CallNumber, open: &Call) -> AttemptKey {
+        AttemptKey { key: self.key.clone(), call, attempt: open.attempt }
+    }
+
+    pub(super) fn start_of(&self, call: CallNumber) -> Option<StartAttempt> {
+        let open = self.calls.get(&call)?;
+        Some(StartAttempt {
+            attempt: self.attempt_key(call, open),
+            name: open.name.clone(),
+            input: open.input.clone(),
+            start_to_finish: open.options.start_to_finish,
+        })
+    }
+
+    /// Open calls that ran, or were to run, with an earlier owner.
+    pub(super) fn running_calls(&self) -> Vec<CallNumber> {
+        self.calls
+            .iter()
+            .filter(|(_, open)| matches!(open.phase, Phase::Running { .. }))
+            .map(|(call, _)| *call)
+            .collect()
+    }
+
+    /// What the in-flight row has to hold; `None` when there need not be one.
+    pub(super) fn in_flight(&self) -> Option<InFlight> {
+        if self.calls.is_empty() && self.hold.is_none() {
+            return None;
+        }
+        Some(InFlight {
+            calls: self
+                .calls
+                .iter()
+                .filter_map(|(call, open)| open.record().map(|record| (*call, record)))
+                .collect(),
+            hold: self.hold.clone(),
+            stash: self.stash.clone(),
+        })
+    }
+}
