@@ -18,6 +18,10 @@ use crate::store::{Head, StoredInstance};
 /// Reads under way at once. A bound for memory, not for speed.
 const LOADS_AT_ONCE: usize = 64;
 
+/// What a recovered owner writes for its own opening: only giving the partition up in good order makes it
+/// 0, so that the next owner can tell a clean end from a death.
+const OPEN_AND_WELL: u32 = 1;
+
 /// Openings without a commit from which on the owner is careful: this one, and two that died.
 const CAREFUL_OPENS: u32 = 3;
 
@@ -33,6 +37,8 @@ pub(super) struct Loads {
     killer: Option<InstanceId>,
     /// The work of earlier owners is not all taken up yet.
     recovering: bool,
+    /// The last owner did not end in good order: what it ran counts as started.
+    counts_starts: bool,
 }
 
 impl Loads {
@@ -41,6 +47,7 @@ impl Loads {
             careful: head.unclean_opens >= CAREFUL_OPENS,
             killer: head.probing.clone(),
             recovering: true,
+            counts_starts: head.unclean_opens > OPEN_AND_WELL,
             ..Self::default()
         }
     }
@@ -127,7 +134,7 @@ impl Core {
         if self.loads.recovering && self.loads.is_idle() && self.turns.is_empty() {
             self.loads.recovering = false;
             self.loads.careful = false;
-            self.head.unclean_opens = 0;
+            self.head.unclean_opens = OPEN_AND_WELL;
             self.head.probing = None;
             self.head_changed = true;
         }
@@ -255,7 +262,7 @@ impl Core {
         self.rebuild(instance, entry, events);
     }
 
-    /// Begins again what ran with an earlier owner, counting the start.
+    /// Begins again what ran with an earlier owner; counts the start where that owner died.
     fn restart_calls(&mut self, instance: &InstanceId, entry: &mut Entry) {
         let now = self.now;
         let Life::Active(run) = &mut entry.life else { return };
@@ -263,7 +270,8 @@ impl Core {
         for call in run.running_calls() {
             let Life::Active(run) = &mut entry.life else { return };
             let Some(open) = run.calls.get_mut(&call) else { continue };
-            match open.start_again() {
+            let again = if self.loads.counts_starts { open.start_again() } else { Ok(()) };
+            match again {
                 Ok(()) if paused => {
                     open.phase = super::call::Phase::Backoff { not_before: now };
                     entry.writes.in_flight = true;

@@ -53,7 +53,8 @@ pub struct Head {
     /// The latest time that a commit recorded; the partition's clock never runs behind it.
     #[serde(default)]
     pub time: Timestamp,
-    /// Openings since the last commit that did not end cleanly.
+    /// Openings since the partition was last given up in good order, or since an owner last took up all
+    /// its work (which counts as the first of them).
     #[serde(default)]
     pub unclean_opens: u32,
     /// The instance that a careful owner loads right now.
