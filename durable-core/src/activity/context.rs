@@ -1,0 +1,171 @@
+//! What an activity knows about its call.
+
+use std::fmt;
+use std::sync::Arc;
+
+use durable_machine::model::{
+    Attempt, CallNumber, ExecutionKey, ExecutionNumber, Failure, FailureClass, InstanceId,
+    RunNumber,
+};
+use sha2::{Digest, Sha256};
+
+use super::cancel::{self, CancelHandle, Cancelled};
+use crate::error::ActivityError;
+
+/// The call that an activity works for. Cheap to clone, also into tasks and threads.
+#[derive(Clone)]
+pub struct ActivityContext {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    key: ExecutionKey,
+    call: CallNumber,
+    activity: Arc<str>,
+    attempt: Attempt,
+    cancelled: Cancelled,
+}
+
+impl ActivityContext {
+    pub(crate) fn new(
+        key: ExecutionKey,
+        call: CallNumber,
+        activity: Arc<str>,
+        attempt: Attempt,
+    ) -> (Self, CancelHandle) {
+        let (handle, cancelled) = cancel::channel();
+        let shared = Arc::new(Shared { key, call, activity, attempt, cancelled });
+        (Self { shared }, handle)
+    }
+
+    /// A context for unit tests: call 0, attempt 1, of an instance named `test`; never cancelled.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// #[activity]
+    /// async fn greet(ctx: ActivityContext, name: String) -> Result<String, ActivityError> {
+    ///     Ok(format!("Hello, {name}, attempt {}!", ctx.attempt()))
+    /// }
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let greeting = greet.run(ActivityContext::for_test(1), "Ada".into()).await.unwrap();
+    /// assert_eq!(greeting, "Hello, Ada, attempt 1!");
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn for_test(attempt: u32) -> Self {
+        Self::for_test_cancellable(attempt).0
+    }
+
+    /// Like [`for_test`](Self::for_test), with the handle that cancels it.
+    ///
+    /// # Panics
+    ///
+    /// Never: the instance id is valid.
+    #[must_use]
+    pub fn for_test_cancellable(attempt: u32) -> (Self, CancelHandle) {
+        let key = ExecutionKey {
+            instance: InstanceId::new("test").expect("four letters are a valid id"),
+            run: RunNumber(1),
+            execution: ExecutionNumber(0),
+        };
+        Self::new(key, CallNumber(0), "test".into(), Attempt(attempt))
+    }
+
+    /// The instance whose orchestrator made the call.
+    #[must_use]
+    pub fn instance_id(&self) -> &InstanceId {
+        &self.shared.key.instance
+    }
+
+    /// Its run.
+    #[must_use]
+    pub fn run(&self) -> RunNumber {
+        self.shared.key.run
+    }
+
+    /// The execution of that run.
+    #[must_use]
+    pub fn execution(&self) -> ExecutionNumber {
+        self.shared.key.execution
+    }
+
+    /// The call's number in that execution.
+    #[must_use]
+    pub fn call(&self) -> CallNumber {
+        self.shared.call
+    }
+
+    /// The name by which this activity was called.
+    #[must_use]
+    pub fn activity(&self) -> &str {
+        &self.shared.activity
+    }
+
+    /// Which attempt this is, from 1. One attempt runs again under the same number when its worker died.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.shared.attempt.0
+    }
+
+    /// A key that names this call and no other: for services that do a thing once for each key.
+    ///
+    /// It is the same in every attempt, on every worker. It has the form of a UUID, so that it fits
+    /// wherever such keys are taken.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        let Shared { key, call, .. } = &*self.shared;
+        let mut hasher = Sha256::new();
+        hasher.update(b"idempotency\0");
+        hasher.update(key.instance.as_str().as_bytes());
+        hasher.update([0]);
+        hasher.update(key.run.0.to_le_bytes());
+        hasher.update(key.execution.0.to_le_bytes());
+        hasher.update(call.0.to_le_bytes());
+        let hash: [u8; 32] = hasher.finalize().into();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    }
+
+    /// Whether the result is no longer wanted: the orchestrator dropped the call or ended, the attempt ran
+    /// out of time, or the worker stops.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.cancelled.is_set()
+    }
+
+    /// Waits until the result is no longer wanted.
+    pub async fn cancelled(&self) {
+        self.shared.cancelled.wait().await;
+    }
+
+    /// An error, as soon as the result is no longer wanted: for loops and blocking activities, with `?`.
+    ///
+    /// # Errors
+    ///
+    /// An error of kind `Cancelled`.
+    pub fn check_cancelled(&self) -> Result<(), ActivityError> {
+        if self.is_cancelled() {
+            Err(ActivityError::from_failure(Failure::new(
+                FailureClass::Cancelled,
+                "Cancelled",
+                "the result of this attempt is no longer wanted",
+            )))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl fmt::Debug for ActivityContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActivityContext")
+            .field("activity", &self.shared.activity)
+            .field("key", &self.shared.key)
+            .field("call", &self.shared.call)
+            .field("attempt", &self.shared.attempt)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! The first of several futures, and all of them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
+use ::futures::StreamExt;
+use ::futures::future::{Either, FusedFuture, TryFuture};
+use ::futures::stream::FuturesUnordered;
+
+/// The first of two futures that is ready.
+///
+/// The futures are boxed, so that this can be awaited and selected like the other durable futures, also
+/// where one of them is an async block.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Race<A, B> {
+    /// Until one is ready.
+    sides: Option<Sides<A, B>>,
+}
+
+type Sides<A, B> = (Pin<Box<A>>, Pin<Box<B>>);
+
+impl<A: Future, B: Future> Race<A, B> {
+    pub(super) fn new(left: A, right: B) -> Self {
+        Self { sides: Some((Box::pin(left), Box::pin(right))) }
+    }
+}
+
+impl<A: Future, B: Future> Future for Race<A, B> {
+    type Output = Either<A::Output, B::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let Some((left, right)) = &mut self.sides else { return Poll::Pending };
+        let first = match left.as_mut().poll(cx) {
+            Poll::Ready(output) => Either::Left(output),
+            Poll::Pending => match right.as_mut().poll(cx) {
+                Poll::Ready(output) => Either::Right(output),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        // Here and not when this is dropped, which may be in a later turn or outside of one.
+        self.sides = None;
+        Poll::Ready(first)
+    }
+}
+
+impl<A: Future, B: Future> FusedFuture for Race<A, B> {
+    fn is_terminated(&self) -> bool {
+        self.sides.is_none()
+    }
+}
+
+/// The first of many futures that is ready, with its place among them.
+#[must_use = "futures do nothing unless awaited"]
+pub struct RaceAll<F> {
+    /// Until one is ready.
+    futures: Option<Vec<Pin<Box<F>>>>,
+}
+
+impl<F: Future> RaceAll<F> {
+    pub(super) fn new(futures: impl IntoIterator<Item = F>) -> Self {
+        Self { futures: Some(futures.into_iter().map(Box::pin).collect()) }
+    }
+}
+
+impl<F: Future> Future for RaceAll<F> {
+    type Output = (usize, F::Output);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let Some(futures) = &mut self.futures else { return Poll::Pending };
+        let first = futures.iter_mut().enumerate().find_map(|(place, future)| {
+            match future.as_mut().poll(cx) {
+                Poll::Ready(output) => Some((place, output)),
+                Poll::Pending => None,
+            }
+        });
+        match first {
+            Some(first) => {
+                self.futures = None;
+                Poll::Ready(first)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F: Future> FusedFuture for RaceAll<F> {
+    fn is_terminated(&self) -> bool {
+        self.futures.is_none()
+    }
+}
+
+/// The values of many futures in their order, or the first error.
+///
+/// Unlike the function of that name in the `futures` crate, which awaits more than 30 futures in their
+/// order, it sees an error as soon as it is there.
+#[must_use = "futures do nothing unless awaited"]
+pub struct TryJoinAll<F: TryFuture> {
+    /// Until it is ready.
+    running: Option<FuturesUnordered<Placed<F>>>,
+    values: Vec<Option<F::Ok>>,
+}
+
+/// A future with its place among others.
+struct Placed<F> {
+    place: usize,
+    future: Pin<Box<F>>,
+}
+
+impl<F: TryFuture> Future for Placed<F> {
+    type Output = Result<(usize, F::Ok), F::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let place = self.place;
+        self.future.as_mut().try_poll(cx).map_ok(|value| (place, value))
+    }
+}
+
+impl<F: TryFuture> TryJoinAll<F> {
+    pub(super) fn new(futures: impl IntoIterator<Item = F>) -> Self {
+        let running: FuturesUnordered<_> = futures
+            .into_iter()
+            .enumerate()
+            .map(|(place, future)| Placed { place, future: Box::pin(future) })
+            .collect();
+        let values = (0..running.len()).map(|_| None).collect();
+        Self { running: Some(running), values }
+    }
+}
+
+// Values are moved out when they are all there, never pinned.
+impl<F: TryFuture> Unpin for TryJoinAll<F> {}
+
+impl<F: TryFuture> Future for TryJoinAll<F> {
+    type Output = Result<Vec<F::Ok>, F::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(running) = &mut this.running else { return Poll::Pending };
+        let result = loop {
+            match running.poll_next_unpin(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok((place, value)))) => this.values[place] = Some(value),
+                Poll::Ready(Some(Err(error))) => break Err(error),
+                Poll::Ready(None) => break Ok(()),
+            }
+        };
+        this.running = None;
+        let values = std::mem::take(&mut this.values);
+        Poll::Ready(result.map(|()| values.into_iter().flatten().collect()))
+    }
+}
+
+impl<F: TryFuture> FusedFuture for TryJoinAll<F> {
+    fn is_terminated(&self) -> bool {
+        self.running.is_none()
+    }
+}

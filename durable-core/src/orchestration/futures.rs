@@ -1,0 +1,135 @@
+//! Calls and timers.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use ::futures::future::FusedFuture;
+use durable_machine::model::{ActivityOptions, Failure, Payload, RetryPolicy};
+use durable_machine::replay::{ActivityCall, Context, Timer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{CallError, Subject, name_failure, name_problem, payload_failure};
+
+/// A call of an activity; resolves to what the activity returns. Dropped before, it cancels the call.
+#[must_use = "a call is made when it is awaited"]
+pub struct Call<T> {
+    activity: Arc<str>,
+    step: Step,
+    output: PhantomData<fn() -> T>,
+}
+
+enum Step {
+    Calling(ActivityCall),
+    /// The call could not be made.
+    Refused(Box<Failure>),
+    Done,
+}
+
+impl<T> Call<T> {
+    pub(super) fn new(
+        context: &Context,
+        activity: Arc<str>,
+        input: &(impl Serialize + ?Sized),
+    ) -> Self {
+        let step = match (name_problem(&activity), Payload::of(input)) {
+            (None, Ok(input)) => {
+                Step::Calling(context.activity(activity.clone(), input, ActivityOptions::default()))
+            }
+            (Some(problem), _) => Step::Refused(Box::new(name_failure(problem))),
+            (None, Err(error)) => Step::Refused(Box::new(payload_failure("its input", &error))),
+        };
+        Self { activity, step, output: PhantomData }
+    }
+
+    /// How failures are retried. Without it, they are not. Has no effect on a call that was awaited.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        if let Some(options) = self.options() {
+            options.retry = Some(policy);
+        }
+        self
+    }
+
+    /// How long one attempt may take from its start to its end; one that takes longer is cancelled, fails
+    /// with the kind `Timeout`, and is retried as the policy says.
+    ///
+    /// To bound the call as a whole, [`race`](super::OrchestrationContext::race) it with a
+    /// [`sleep`](super::OrchestrationContext::sleep).
+    pub fn timeout(mut self, attempt: Duration) -> Self {
+        if let Some(options) = self.options() {
+            options.start_to_finish = Some(attempt);
+        }
+        self
+    }
+
+    fn options(&mut self) -> Option<&mut ActivityOptions> {
+        match &mut self.step {
+            Step::Calling(call) => call.options(),
+            Step::Refused(_) | Step::Done => None,
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Future for Call<T> {
+    type Output = Result<T, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let result = match &mut this.step {
+            Step::Calling(call) => match Pin::new(call).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(output)) => {
+                    output.to().map_err(|error| payload_failure("its output", &error))
+                }
+                Poll::Ready(Err(failure)) => Err(failure),
+            },
+            Step::Refused(failure) => Err((**failure).clone()),
+            Step::Done => return Poll::Pending,
+        };
+        this.step = Step::Done;
+        Poll::Ready(
+            result.map_err(|failure| {
+                CallError::new(Subject::Activity(this.activity.clone()), failure)
+            }),
+        )
+    }
+}
+
+impl<T: DeserializeOwned> FusedFuture for Call<T> {
+    fn is_terminated(&self) -> bool {
+        matches!(self.step, Step::Done)
+    }
+}
+
+/// A durable timer. Dropped before it fires, it is removed.
+#[must_use = "a timer is set when it is awaited"]
+pub struct Sleep(Option<Timer>);
+
+impl Sleep {
+    pub(super) fn new(timer: Timer) -> Self {
+        Self(Some(timer))
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Some(timer) = &mut self.0 else { return Poll::Pending };
+        let polled = Pin::new(timer).poll(cx);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl FusedFuture for Sleep {
+    fn is_terminated(&self) -> bool {
+        self.0.is_none()
+    }
+}

@@ -1,0 +1,82 @@
+//! Orchestrators: deterministic async functions that survive their process.
+//!
+//! An orchestrator's progress is the history of what it asked for and what it got. After a crash the
+//! function runs again from its start and is given the same answers, up to where it was. So it must do
+//! the same each time: what depends on clocks, random numbers, files or the network belongs into
+//! activities, and [`OrchestrationContext`] has replay-safe forms of the small things.
+//!
+//! # Waiting for several things
+//!
+//! Every future of the context is lazy, `Unpin`, `Send` and fused. [`OrchestrationContext::race`],
+//! [`race_all`](OrchestrationContext::race_all), [`join_all`](OrchestrationContext::join_all) and
+//! [`try_join_all`](OrchestrationContext::try_join_all) cover most cases, and the combinators of the
+//! `futures` crate work too: `select_biased!`, `select`, `join!`, `FuturesUnordered`,
+//! `buffer_unordered`. A future that is dropped before it is ready is cancelled: an activity that has not
+//! started does not start, a timer is removed.
+//!
+//! # Logging
+//!
+//! `tracing::info!` and its like in an orchestrator are silent while the function repeats what it did
+//! before. A line may still appear twice: when a worker dies after it was logged and before the step was
+//! stored.
+
+mod combine;
+mod context;
+mod events;
+mod futures;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use combine::{Race, RaceAll, TryJoinAll};
+pub use context::{OrchestrationContext, RandomInteger};
+pub use events::{EventName, WaitEvent, WaitEventTimeout};
+pub use futures::{Call, Sleep};
+
+use crate::error::OrchestrationError;
+
+/// A durable function, as [`#[orchestrator]`](macro@crate::orchestrator) makes it.
+pub trait Orchestrator: Send + Sync + 'static {
+    /// The name by which it is registered and started.
+    const NAME: &'static str;
+    /// What it is started with.
+    type Input: Serialize + DeserializeOwned + Send + 'static;
+    /// What it returns.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+}
+
+/// What an orchestrator may return: a `Result` whose error converts into an [`OrchestrationError`].
+#[diagnostic::on_unimplemented(
+    message = "an orchestrator returns `Result<T, OrchestrationError>`, not `{Self}`",
+    label = "not a result with an error that converts into `OrchestrationError`",
+    note = "every `std::error::Error` converts into `OrchestrationError`"
+)]
+pub trait OrchestratorReturn {
+    /// The value of success.
+    type Output;
+
+    /// The result in its one form.
+    ///
+    /// # Errors
+    ///
+    /// The function's own error.
+    fn into_result(self) -> Result<Self::Output, OrchestrationError>;
+}
+
+impl<T, E: Into<OrchestrationError>> OrchestratorReturn for Result<T, E> {
+    type Output = T;
+
+    fn into_result(self) -> Result<T, OrchestrationError> {
+        self.map_err(Into::into)
+    }
+}
+
+/// Runs `f` with tracing switched off on this thread: for turns that repeat recorded ones.
+#[allow(dead_code, reason = "called where a worker replays")]
+pub(crate) fn silenced<R>(f: impl FnOnce() -> R) -> R {
+    // `Dispatch::none` and not a new one of a no-op subscriber: that would register itself with every
+    // callsite, under a lock, for each replay.
+    tracing::dispatcher::with_default(&tracing::Dispatch::none(), f)
+}

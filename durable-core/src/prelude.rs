@@ -1,0 +1,14 @@
+//! What a program with durable workflows uses: `use durable_core::prelude::*;`
+
+pub use std::time::Duration;
+
+pub use durable_machine::model::{FailureClass, InstanceId, Payload, RetryPolicy};
+pub use futures::future::Either;
+pub use serde_json::json;
+
+pub use crate::activity::{Activity, ActivityContext, State};
+pub use crate::error::{ActivityError, CallError, OrchestrationError};
+pub use crate::orchestration::{EventName, OrchestrationContext, Orchestrator};
+pub use crate::registry::Registry;
+pub use crate::time::{days, hours, millis, minutes, secs};
+pub use crate::{activity, orchestrator};
