@@ -210,7 +210,7 @@ impl CallError {
     }
 
     /// The kind: what the activity's error has, or for failures by the engine `"Timeout"`, `"Panic"`,
-    /// `"WorkerLost"`, `"Unregistered"`, `"Payload"`, `"LimitExceeded"`.
+    /// `"WorkerLost"`, `"Unregistered"`, `"Payload"`, `"LimitExceeded"`, `"InvalidName"`.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.0.failure.kind
@@ -359,7 +359,7 @@ pub(crate) fn name_problem(name: &str) -> Option<String> {
 
 /// The failure of a name that cannot be stored.
 pub(crate) fn name_failure(problem: String) -> Failure {
-    Failure::limit(problem)
+    Failure::new(FailureClass::Payload, "InvalidName", problem).permanent()
 }
 
 fn failure_of<E: Error + 'static>(error: &E) -> Failure {
@@ -412,4 +412,126 @@ fn attach<T: Serialize + ?Sized>(failure: &mut Failure, details: &T) {
     };
     let message = format!("{} (details left out: {problem})", failure.message);
     failure.message = Failure::new(failure.class, "", message).message;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the disk is full")]
+    struct DiskFull;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot save {0:?}")]
+    struct Unsaved<T: fmt::Debug>(T, #[source] std::io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the payment failed")]
+    struct PaymentFailed(#[from] CallError);
+
+    fn call_error(class: FailureClass) -> CallError {
+        let mut failure = Failure::new(class, "CardDeclined", "over the limit").permanent();
+        failure.details = Payload::of(&5000).ok();
+        CallError::new(Subject::Activity("charge".into()), failure)
+    }
+
+    #[test]
+    fn any_error_becomes_a_failure_with_its_causes() {
+        let error = Unsaved("photo", std::io::Error::other(DiskFull));
+        let error = ActivityError::from(error);
+        assert_eq!(error.kind(), "Unsaved");
+        assert_eq!(
+            error.to_string(),
+            "Unsaved: cannot save \"photo\"; caused by Error: the disk is full"
+        );
+        assert_eq!(error.failure().class, FailureClass::Application);
+        let parse = || -> Result<u8, ActivityError> { Ok("many".parse()?) };
+        assert!(parse().expect_err("no number").is("ParseIntError"));
+    }
+
+    #[test]
+    fn stored_and_returned_forms_are_the_same_thing() {
+        let error = ActivityError::new("Busy", "try later")
+            .details(&vec![1, 2])
+            .permanent()
+            .caused_by(ActivityError::new("Locked", "by another").caused_by(DiskFull));
+        let again = ActivityError::from_failure(error.clone().into_failure());
+        assert_eq!(again, error);
+        assert!(again.is("Busy") && again.is_permanent());
+        assert_eq!(
+            format!("{again:?}"),
+            "ActivityError(Busy: try later; caused by Locked: by another; caused by DiskFull: the \
+             disk is full)"
+        );
+    }
+
+    #[test]
+    fn details_without_a_json_form_are_named_in_the_message() {
+        let no_json = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = ActivityError::new("Busy", "try later").details(&no_json);
+        assert!(error.message().starts_with("try later (details left out: not a JSON value"));
+        let large = ActivityError::new("Busy", "m".repeat(limits::ERROR_TEXT_BYTES_MAX))
+            .details(&"x".repeat(limits::PAYLOAD_BYTES_MAX));
+        assert!(large.failure().details.is_none());
+        assert!(large.message().len() <= limits::ERROR_TEXT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_call_error_keeps_its_structure_however_it_is_returned() {
+        let application = call_error(FailureClass::Application);
+        let returned = OrchestrationError::from(application.clone());
+        assert_eq!(returned.failure(), application.failure());
+
+        let panicked = call_error(FailureClass::Panic);
+        let returned = OrchestrationError::from(panicked.clone());
+        assert_eq!(returned.failure().class, FailureClass::Application);
+        assert!(returned.is("CardDeclined") && returned.is_permanent());
+        assert_eq!(returned.failure().details, panicked.failure().details);
+        assert_eq!(returned.message(), "activity \"charge\" failed");
+        assert_eq!(returned.failure().cause.as_deref(), Some(panicked.failure()));
+
+        let wrapped = OrchestrationError::from(PaymentFailed::from(application.clone()));
+        assert!(wrapped.is("PaymentFailed"));
+        assert_eq!(wrapped.failure().cause.as_deref(), Some(application.failure()));
+        assert_eq!(application.clone().into_failure(), *application.failure());
+        assert_eq!(
+            application.to_string(),
+            "activity \"charge\" failed: CardDeclined: over the limit"
+        );
+    }
+
+    #[test]
+    fn the_kind_of_a_type_is_its_last_name() {
+        for (path, kind) in [
+            ("std::io::error::Error", "Error"),
+            ("a::Wrapped<b::Inner<c::D>>", "Wrapped"),
+            ("Plain", "Plain"),
+            ("", "Error"),
+        ] {
+            assert_eq!(kind_of_type(path), kind);
+        }
+    }
+
+    #[test]
+    fn a_chain_of_causes_has_an_end() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("again")]
+        struct Endless(#[source] Box<Endless2>);
+        #[derive(Debug)]
+        struct Endless2;
+        impl fmt::Display for Endless2 {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("and again")
+            }
+        }
+        impl Error for Endless2 {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(self)
+            }
+        }
+        let error = ActivityError::from(Endless(Box::new(Endless2)));
+        let causes = std::iter::successors(error.failure().cause.as_ref(), |f| f.cause.as_ref());
+        assert_eq!(causes.count(), CAUSES_MAX);
+    }
 }

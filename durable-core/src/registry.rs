@@ -449,3 +449,58 @@ where
     }
     Ok(output)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[derive(Clone)]
+    struct Db;
+
+    #[activity]
+    async fn save(State(_db): State<Db>, State(_limit): State<u16>) -> Result<(), ActivityError> {
+        Ok(())
+    }
+
+    #[orchestrator]
+    async fn keep(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+        Ok(ctx.call(save, &()).await?)
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let mut registry = Registry::new();
+        registry.register(save).register(keep).register(keep);
+        registry.register_activity_fn("save", |_, (): ()| async { Ok(()) });
+        registry.register_orchestrator_fn("", |_, (): ()| async { Ok(()) });
+        registry.state(1_u8).state(2_u8);
+        let error = registry.check().expect_err("much is wrong");
+        assert_eq!(error.problems().len(), 6);
+        let text = error.to_string();
+        for sentence in [
+            "the worker cannot start: two orchestrators are named \"keep\"; give one another name",
+            "two activities are named \"save\"",
+            "the orchestrator \"\" cannot be registered: the name is empty",
+            "two states of type u8",
+            "activity \"save\" has a parameter State<durable_core::registry::tests::Db>",
+            "activity \"save\" has a parameter State<u16>",
+        ] {
+            assert!(text.contains(sentence), "{text}");
+        }
+        assert!(registry.into_functions().is_err());
+    }
+
+    #[test]
+    fn a_complete_registry_names_its_functions() {
+        let mut registry = Registry::new();
+        registry.register(save).register(keep).state(Db).state(5_u16);
+        // An orchestrator and an activity may share a name.
+        registry.register_activity_fn("keep", |_, (): ()| async { Ok(()) });
+        assert_eq!(registry.check(), Ok(()));
+        assert_eq!(registry.orchestrators().collect::<Vec<_>>(), ["keep"]);
+        assert_eq!(registry.activities().collect::<Vec<_>>(), ["keep", "save"]);
+        let shown = format!("{registry:?}");
+        assert!(shown.contains("\"save\": Async") && shown.contains("u16"), "{shown}");
+    }
+}

@@ -1,7 +1,7 @@
 //! From the author's function to the generated items.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::TokenStream;
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
     Attribute, FnArg, ItemFn, LitStr, PatType, PathArguments, ReturnType, Safety, Signature, Type,
@@ -60,8 +60,8 @@ pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> syn::R
 struct Problems(Option<syn::Error>);
 
 impl Problems {
-    fn add(&mut self, span: Span, sentence: impl std::fmt::Display) {
-        let error = syn::Error::new(span, sentence);
+    fn add(&mut self, at: impl ToTokens, sentence: impl std::fmt::Display) {
+        let error = syn::Error::new_spanned(at, sentence);
         match &mut self.0 {
             Some(first) => first.combine(error),
             None => self.0 = Some(error),
@@ -76,28 +76,28 @@ impl Problems {
 fn check_signature(kind: Kind, args: &Args, sig: &Signature, problems: &mut Problems) {
     let noun = kind.noun();
     if let Some(constness) = &sig.constness {
-        problems.add(constness.span(), format!("{noun} cannot be a const function"));
+        problems.add(constness, format!("{noun} cannot be a const function"));
     }
     if let Safety::Unsafe(token) = &sig.safety {
         problems.add(
-            token.span(),
+            token,
             format!("{noun} cannot be unsafe: the engine calls it and can promise nothing"),
         );
     }
     if let Some(abi) = &sig.abi {
-        problems.add(abi.span(), format!("{noun} is an ordinary Rust function, without `extern`"));
+        problems.add(abi, format!("{noun} is an ordinary Rust function, without `extern`"));
     }
     if let Some(variadic) = &sig.variadic {
-        problems.add(variadic.span(), format!("{noun} cannot take a variable number of arguments"));
+        problems.add(variadic, format!("{noun} cannot take a variable number of arguments"));
     }
     if !sig.generics.params.is_empty() || sig.generics.where_clause.is_some() {
-        let span = if sig.generics.params.is_empty() {
-            sig.generics.where_clause.span()
+        let at = if sig.generics.params.is_empty() {
+            sig.generics.where_clause.to_token_stream()
         } else {
-            sig.generics.params.span()
+            sig.generics.params.to_token_stream()
         };
         problems.add(
-            span,
+            at,
             format!(
                 "{noun} cannot be generic: it is found by its name, and its input is read into one \
                  type. Write one function for each type and let them share a generic helper"
@@ -106,15 +106,15 @@ fn check_signature(kind: Kind, args: &Args, sig: &Signature, problems: &mut Prob
     }
     match (kind, args.blocking, &sig.asyncness) {
         (Kind::Orchestrator, _, None) => {
-            problems.add(sig.fn_token.span, "an orchestrator is an `async fn`");
+            problems.add(sig.fn_token, "an orchestrator is an `async fn`");
         }
         (Kind::Activity, None, None) => problems.add(
-            sig.fn_token.span,
+            sig.fn_token,
             "an activity is an `async fn`; a function that blocks its thread is marked with \
              `#[activity(blocking)]`",
         ),
         (Kind::Activity, Some(_), Some(token)) => problems.add(
-            token.span,
+            token,
             "a blocking activity is not `async`: remove `async`, or `blocking` if it awaits",
         ),
         (Kind::Orchestrator, _, Some(_))
@@ -140,7 +140,7 @@ fn roles<'a>(kind: Kind, sig: &'a Signature, problems: &mut Problems) -> Option<
             FnArg::Typed(typed) => typed,
             FnArg::Receiver(receiver) => {
                 problems.add(
-                    receiver.span(),
+                    receiver,
                     format!("{noun} is a free function: it has no `self`. Pass data as input"),
                 );
                 complete = false;
@@ -150,16 +150,16 @@ fn roles<'a>(kind: Kind, sig: &'a Signature, problems: &mut Problems) -> Option<
         let role = role(kind, ty);
         match role {
             Role::Context if position > 0 => {
-                problems.add(ty.span(), "the context is the first parameter");
+                problems.add(ty, "the context is the first parameter");
             }
             Role::Input(_) if position == 0 && kind == Kind::Orchestrator => {
                 problems.add(
-                    ty.span(),
+                    ty,
                     "the first parameter of an orchestrator is `ctx: OrchestrationContext`",
                 );
             }
             Role::Input(_) if input_seen => problems.add(
-                ty.span(),
+                ty,
                 format!(
                     "{noun} has one input; put several values into a struct or a tuple{}",
                     match kind {
@@ -178,7 +178,7 @@ fn roles<'a>(kind: Kind, sig: &'a Signature, problems: &mut Problems) -> Option<
     }
     if kind == Kind::Orchestrator && sig.inputs.is_empty() {
         problems.add(
-            sig.paren_token.span.join(),
+            &sig.ident,
             "the first parameter of an orchestrator is `ctx: OrchestrationContext`",
         );
     }
@@ -188,14 +188,14 @@ fn roles<'a>(kind: Kind, sig: &'a Signature, problems: &mut Problems) -> Option<
 fn check_input(noun: &str, ty: &Type, problems: &mut Problems) {
     match ty {
         Type::Reference(reference) => problems.add(
-            reference.span(),
+            reference,
             format!(
                 "the input of {noun} is read from storage, so it must be owned: `String` instead of \
                  `&str`, `Vec<T>` instead of `&[T]`, `T` instead of `&T`"
             ),
         ),
         Type::ImplTrait(implementation) => problems.add(
-            implementation.span(),
+            implementation,
             format!("the input of {noun} is read into one type: name it instead of `impl Trait`"),
         ),
         _ => {}
@@ -222,7 +222,7 @@ fn returned<'a>(kind: Kind, sig: &'a Signature, problems: &mut Problems) -> Opti
     match &sig.output {
         ReturnType::Default => {
             problems.add(
-                sig.paren_token.span.join(),
+                &sig.ident,
                 format!(
                     "{advice}; one without a value returns `Result<(), {}>`",
                     kind.error_type()
@@ -232,7 +232,7 @@ fn returned<'a>(kind: Kind, sig: &'a Signature, problems: &mut Problems) -> Opti
         }
         ReturnType::Type(_, ty) => match &**ty {
             Type::ImplTrait(_) | Type::Never(_) => {
-                problems.add(ty.span(), advice);
+                problems.add(ty, advice);
                 None
             }
             ty => Some(ty),
@@ -327,5 +327,88 @@ fn generate(
                 #registration
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the attribute says to a function; nothing where it takes it.
+    fn sentences(kind: Kind, args: &str, item: &str) -> Vec<String> {
+        let args = args.parse().expect("tokens");
+        match expand(kind, args, item.parse().expect("tokens")) {
+            Ok(code) => {
+                syn::parse2::<syn::File>(code).expect("the generated code is Rust");
+                Vec::new()
+            }
+            Err(errors) => errors.into_iter().map(|error| error.to_string()).collect(),
+        }
+    }
+
+    #[track_caller]
+    fn check(kind: Kind, args: &str, item: &str, expected: &[&str]) {
+        let sentences = sentences(kind, args, item);
+        assert_eq!(sentences.len(), expected.len(), "{item}: {sentences:#?}");
+        for (sentence, expected) in sentences.iter().zip(expected) {
+            assert!(sentence.contains(expected), "{item}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn orchestrators_are_taken_or_refused_with_a_sentence() {
+        let check = |args, item, expected: &[&str]| check(Kind::Orchestrator, args, item, expected);
+        check("", "async fn f(ctx: OrchestrationContext) -> Result<(), E> { Ok(()) }", &[]);
+        check(
+            "name = \"F\", crate = \"a::b\"",
+            "/// Doc.\n#[allow(unused)] pub(crate) async fn f(mut c: x::OrchestrationContext, \
+             (a, b): (u8, u8),) -> R<u8> { Ok(a + b) }",
+            &[],
+        );
+        check("", "fn f(ctx: OrchestrationContext) -> R { }", &["is an `async fn`"]);
+        check("", "async fn f() -> R { }", &["first parameter of an orchestrator"]);
+        check("", "async fn f(a: u8) -> R { }", &["first parameter of an orchestrator"]);
+        check(
+            "",
+            "async fn f(a: u8, c: OrchestrationContext) -> R { }",
+            &["first parameter of an orchestrator", "context is the first parameter"],
+        );
+        check("", "async fn f(c: OrchestrationContext, a: u8, b: u8) -> R { }", &["one input"]);
+        check("", "async fn f(c: OrchestrationContext)", &["an orchestrator is a function"]);
+        check("", "async fn f(c: OrchestrationContext) { }", &["returns `Result<T, Orch"]);
+        check("blocking", "async fn f(c: OrchestrationContext) -> R { }", &["cannot be blocking"]);
+        check("colour = 3", "async fn f(c: OrchestrationContext) -> R { }", &["unknown argument"]);
+        check("name = \"\"", "async fn f(c: OrchestrationContext) -> R { }", &["name is empty"]);
+        check(
+            "",
+            "const unsafe extern \"C\" fn f<T>(&self) -> ! where T: Copy { }",
+            &[
+                "const",
+                "unsafe",
+                "extern",
+                "generic",
+                "is an `async fn`",
+                "no `self`",
+                "returns `Result<T, Orch",
+            ],
+        );
+    }
+
+    #[test]
+    fn activities_are_taken_or_refused_with_a_sentence() {
+        let check = |args, item, expected: &[&str]| check(Kind::Activity, args, item, expected);
+        check("", "async fn f() -> R { }", &[]);
+        check("blocking", "fn f(c: ActivityContext, State(a): State<A>, i: I) -> R { }", &[]);
+        check("", "async fn f(State(a): State<A>, i: I, s: a::State<Vec<B>>) -> R { }", &[]);
+        // A type of the author's that happens to be called State is an input.
+        check("", "async fn f(state: State) -> R { }", &[]);
+        check("", "fn f() -> R { }", &["`#[activity(blocking)]`"]);
+        check("blocking", "async fn f() -> R { }", &["is not `async`"]);
+        check("", "async fn f(a: u8, c: ActivityContext) -> R { }", &["is the first parameter"]);
+        check("", "async fn f(a: u8, b: u8) -> R { }", &["`State<T>`"]);
+        check("", "async fn f(a: &str) -> R { }", &["must be owned"]);
+        check("", "async fn f(a: impl Into<u8>) -> R { }", &["instead of `impl Trait`"]);
+        check("", "async fn f() -> impl Copy { }", &["returns `Result<T, ActivityError>`"]);
+        check("", "struct F;", &["an activity is a function"]);
     }
 }

@@ -3,6 +3,8 @@
 mod cancel;
 mod context;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

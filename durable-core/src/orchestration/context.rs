@@ -251,10 +251,10 @@ impl OrchestrationContext {
     /// ```
     /// # use durable_core::prelude::*;
     /// # async fn example(ctx: OrchestrationContext) -> Result<(), CallError> {
-    /// match ctx.race(ctx.wait_event::<bool>("approved"), ctx.sleep(hours(24))).await {
-    ///     Either::Left(answer) => println!("the answer is {}", answer?),
-    ///     Either::Right(()) => println!("nobody answered"),
-    /// }
+    /// let approved = match ctx.race(ctx.wait_event("approved"), ctx.sleep(hours(24))).await {
+    ///     Either::Left(answer) => answer?,
+    ///     Either::Right(()) => false, // nobody answered
+    /// };
     /// # Ok(()) }
     /// ```
     pub fn race<A: Future, B: Future>(&self, left: A, right: B) -> Race<A, B> {

@@ -268,7 +268,7 @@ fn values_of_another_shape_are_typed_errors() {
     assert_eq!(end.len(), 1, "{end:?}");
     for sentence in [
         r#"["Payload","activity \"add\" failed: Payload: its input: not a JSON value"#,
-        r#"["Limit","activity \"\" failed: LimitExceeded: the name is empty"#,
+        r#"["Payload","activity \"\" failed: InvalidName: the name is empty"#,
         r#"["Payload","activity \"Add\" failed: Payload: its output: "#,
         r#"["Payload","event \"number\" cannot be read: Payload: its value: "#,
         r#"["Limit","the custom status cannot be set: LimitExceeded: it has 20002 bytes"#,
