@@ -56,13 +56,16 @@
 extern crate self as durable_core;
 
 mod activity;
+mod client;
 mod error;
 mod ids;
 mod orchestration;
 pub mod prelude;
 mod registry;
 pub mod store;
+pub mod telemetry;
 mod time;
+mod worker;
 
 pub use durable_machine as machine;
 pub use durable_machine::model::{
@@ -74,6 +77,11 @@ pub use activity::{
     Activity, ActivityContext, ActivityReturn, CancelHandle, FromStates, MissingState, State,
     StateType, States,
 };
+pub use client::{
+    Client, ClientError, Handle, History, InstancePage, InstanceStatus, RaiseEvent, Start,
+};
+pub use durable_machine::model::{Event, EventKind, Hold, HoldReason, RunNumber, RuntimeStatus};
+pub use durable_machine::store::{ListQuery, ListToken};
 pub use error::{ActivityError, CallError, OrchestrationError};
 pub use ids::IntoInstanceId;
 pub use orchestration::{
@@ -81,9 +89,14 @@ pub use orchestration::{
     RandomInteger, Sleep, TryJoinAll, WaitEvent, WaitEventTimeout,
 };
 pub use registry::{
-    ActivityFn, ActivityFuture, AsyncActivityFn, BlockingActivityFn, Register, Registry, RegistryError, RegistryProblem,
+    ActivityFn, ActivityFuture, AsyncActivityFn, BlockingActivityFn, Register, Registry,
+    RegistryError, RegistryProblem,
 };
+pub use store::{MemoryStore, StoreError};
+#[cfg(feature = "sqlite")]
+pub use store::{SqliteOptions, SqliteStore};
 pub use time::{days, hours, millis, minutes, secs};
+pub use worker::{StartError, Worker, WorkerBuilder, WorkerFailed};
 
 /// ```
 /// use durable_core::prelude::*;

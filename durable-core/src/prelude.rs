@@ -2,13 +2,18 @@
 
 pub use std::time::Duration;
 
-pub use durable_machine::model::{FailureClass, InstanceId, Payload, RetryPolicy};
+pub use durable_machine::model::{FailureClass, InstanceId, Payload, RetryPolicy, RuntimeStatus};
 pub use futures::future::Either;
 pub use serde_json::json;
 
 pub use crate::activity::{Activity, ActivityContext, State};
+pub use crate::client::{Client, ClientError, Handle};
 pub use crate::error::{ActivityError, CallError, OrchestrationError};
 pub use crate::orchestration::{EventName, OrchestrationContext, Orchestrator};
 pub use crate::registry::Registry;
+pub use crate::store::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use crate::store::SqliteStore;
 pub use crate::time::{days, hours, millis, minutes, secs};
+pub use crate::worker::Worker;
 pub use crate::{activity, orchestrator};

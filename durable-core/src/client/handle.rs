@@ -1,0 +1,347 @@
+//! One instance, as its client holds it.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use durable_machine::model::{
+    Command, Envelope, EnvelopeId, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow, limits,
+};
+use futures::stream::{self, Stream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::status::read;
+use super::{Client, ClientError, History, InstanceStatus};
+use crate::worker::Watcher;
+
+/// How often a status is read that nobody in this process publishes: at first, and at most.
+const POLL_FIRST: Duration = Duration::from_millis(20);
+const POLL_LAST: Duration = Duration::from_millis(250);
+
+/// How often it is read where a worker of this process publishes changes: a net for what is missed.
+const POLL_PUBLISHED: Duration = Duration::from_secs(5);
+
+/// An instance. `T` is the type of its output; [`Payload`] where that is not known.
+pub struct Handle<T> {
+    client: Client,
+    instance: InstanceId,
+    /// The run that is meant; `None` means the present one.
+    run: Option<RunNumber>,
+    /// Begun with the start; used by the first who waits.
+    watcher: Mutex<Option<Watcher>>,
+    output: PhantomData<fn() -> T>,
+}
+
+impl<T> Handle<T> {
+    pub(super) fn new(
+        client: Client,
+        instance: InstanceId,
+        run: Option<RunNumber>,
+        watcher: Option<Watcher>,
+    ) -> Self {
+        Self { client, instance, run, watcher: Mutex::new(watcher), output: PhantomData }
+    }
+
+    /// The instance id.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    /// The run that this handle means; `None` where it means whichever is there.
+    #[must_use]
+    pub fn run(&self) -> Option<RunNumber> {
+        self.run
+    }
+
+    /// Its status now.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`], or the store's error.
+    pub async fn status(&self) -> Result<InstanceStatus, ClientError> {
+        self.client
+            .status(&self.instance)
+            .await?
+            .ok_or_else(|| ClientError::NotFound(self.instance.clone()))
+    }
+
+    /// Waits for its end, however that comes, and returns the last status.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`], [`ClientError::Replaced`], or the store's error.
+    pub async fn wait(&self) -> Result<InstanceStatus, ClientError> {
+        let mut changes = Changes::new(self);
+        loop {
+            let row = changes.next().await?;
+            if row.status.is_terminal() {
+                return Ok(InstanceStatus::new((*row).clone()));
+            }
+        }
+    }
+
+    /// Waits for its output.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Failed`] and [`ClientError::Terminated`] where it ended without one; as for
+    /// [`wait`](Self::wait) otherwise.
+    pub async fn output(&self) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned,
+    {
+        let status = self.wait().await?;
+        let row = status.row();
+        match row.status {
+            RuntimeStatus::Failed => Err(ClientError::Failed {
+                instance: self.instance.clone(),
+                failure: Box::new(row.failure.clone().unwrap_or_else(|| {
+                    durable_machine::model::Failure::new(
+                        durable_machine::model::FailureClass::Application,
+                        "Unknown",
+                        "no reason was recorded",
+                    )
+                })),
+            }),
+            RuntimeStatus::Terminated | RuntimeStatus::Canceled => Err(ClientError::Terminated {
+                instance: self.instance.clone(),
+                reason: row.output.as_ref().and_then(|output| output.to().ok()),
+            }),
+            _ => read(row.output.as_ref().unwrap_or(&Payload::null()), "output"),
+        }
+    }
+
+    /// Like [`output`](Self::output), for at most this long.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TimedOut`] when the time is over; the instance goes on.
+    pub async fn output_within(&self, limit: Duration) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned,
+    {
+        tokio::time::timeout(limit, self.output()).await.unwrap_or_else(|_| {
+            Err(ClientError::TimedOut { instance: self.instance.clone(), waited: limit })
+        })
+    }
+
+    /// The status now, then each later one that is seen, up to and with the last. A change that is
+    /// overtaken by the next may be left out.
+    pub fn watch(
+        &self,
+    ) -> impl Stream<Item = Result<InstanceStatus, ClientError>> + Send + use<'_, T> {
+        stream::unfold(Some(Changes::new(self)), |changes| async move {
+            let mut changes = changes?;
+            match changes.next().await {
+                Ok(row) => {
+                    let more = !row.status.is_terminal();
+                    Some((Ok(InstanceStatus::new((*row).clone())), more.then_some(changes)))
+                }
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+
+    /// Raises an external event: kept until the instance waits for its name.
+    ///
+    /// Awaiting the returned value sends it; [`RaiseEvent::id`] makes repeating it harmless.
+    pub fn raise_event<E: Serialize + ?Sized>(
+        &self,
+        name: impl Into<Arc<str>>,
+        payload: &E,
+    ) -> RaiseEvent {
+        RaiseEvent {
+            client: self.client.clone(),
+            instance: self.instance.clone(),
+            run: self.run,
+            name: name.into(),
+            payload: super::payload(payload, "event's payload"),
+            id: None,
+        }
+    }
+
+    /// Ends the instance now. The reason becomes its output.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
+    pub async fn terminate(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
+        self.command(Command::Terminate { reason: Some(reason.into()) }).await
+    }
+
+    /// Holds the instance: what arrives is kept and changes nothing until it is resumed. Doing so twice
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
+    pub async fn suspend(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
+        self.command(Command::Suspend { reason: Some(reason.into()) }).await
+    }
+
+    /// Lets the instance go on, or tries again to run one that the engine holds.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
+    pub async fn resume(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
+        self.command(Command::Resume { reason: Some(reason.into()) }).await
+    }
+
+    /// The history of its current execution.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`], or the store's error; a history that cannot be read is
+    /// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt).
+    pub async fn history(&self) -> Result<History, ClientError> {
+        self.client
+            .history(&self.instance)
+            .await?
+            .ok_or_else(|| ClientError::NotFound(self.instance.clone()))
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ClientError> {
+        let envelope = Envelope {
+            id: EnvelopeId(Uuid::new_v4().simple().to_string().into()),
+            instance: self.instance.clone(),
+            run: self.run,
+            command,
+        };
+        self.client.command(envelope, false).await
+    }
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("instance", &self.instance)
+            .field("run", &self.run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An event that is being put together; `.await` raises it.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct RaiseEvent {
+    client: Client,
+    instance: InstanceId,
+    run: Option<RunNumber>,
+    name: Arc<str>,
+    payload: Result<Payload, ClientError>,
+    id: Option<Arc<str>>,
+}
+
+impl RaiseEvent {
+    /// Gives the event an id of the caller's own: within an hour, a second event of the same id changes
+    /// nothing.
+    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    async fn send(self) -> Result<(), ClientError> {
+        if self.name.len() > limits::NAME_BYTES_MAX {
+            return Err(ClientError::Payload(format!(
+                "an event's name has at most {} bytes",
+                limits::NAME_BYTES_MAX
+            )));
+        }
+        let remember = self.id.is_some();
+        let id = match self.id {
+            // Of the caller's namespace and the instance's: two instances may get one id each.
+            Some(id) => format!("{}/{id}", self.instance).into(),
+            None => Uuid::new_v4().simple().to_string().into(),
+        };
+        let envelope = Envelope {
+            id: EnvelopeId(id),
+            instance: self.instance,
+            run: self.run,
+            command: Command::Raise { name: self.name, input: self.payload? },
+        };
+        self.client.command(envelope, remember).await
+    }
+}
+
+impl IntoFuture for RaiseEvent {
+    type Output = Result<(), ClientError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+/// Follows the status of an instance: published changes where a worker of this process makes them, the
+/// store otherwise.
+struct Changes<'a, T> {
+    handle: &'a Handle<T>,
+    watcher: Option<Watcher>,
+    /// The watcher has watched since the start: the store need not be asked first.
+    since_start: bool,
+    last: Option<Arc<StatusRow>>,
+    pause: Duration,
+}
+
+impl<'a, T> Changes<'a, T> {
+    fn new(handle: &'a Handle<T>) -> Self {
+        let begun = handle.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let since_start = begun.is_some();
+        let watcher = begun.or_else(|| handle.client.watcher(&handle.instance));
+        Self { handle, watcher, since_start, last: None, pause: POLL_FIRST }
+    }
+
+    /// The next status that differs from the last one seen; at first the present one.
+    async fn next(&mut self) -> Result<Arc<StatusRow>, ClientError> {
+        loop {
+            let seen = self.watcher.as_mut().and_then(Watcher::latest);
+            let row = match seen {
+                Some(row) => Some(row),
+                None if self.since_start => None,
+                None => self.read().await?,
+            };
+            if let Some(row) = row
+                && self.handle.run.is_none_or(|run| row.run >= run)
+            {
+                if self.handle.run.is_some_and(|run| row.run > run) {
+                    return Err(ClientError::Replaced(self.handle.instance.clone()));
+                }
+                if self.last.as_deref() != Some(&*row) {
+                    self.last = Some(row.clone());
+                    self.pause = POLL_FIRST;
+                    return Ok(row);
+                }
+            }
+            self.sleep().await;
+        }
+    }
+
+    async fn read(&self) -> Result<Option<Arc<StatusRow>>, ClientError> {
+        let instance = &self.handle.instance;
+        match self.handle.client.status(instance).await? {
+            Some(status) => Ok(Some(Arc::new(status.row().clone()))),
+            None => Err(ClientError::NotFound(instance.clone())),
+        }
+    }
+
+    async fn sleep(&mut self) {
+        if let Some(watcher) = &mut self.watcher
+            && self.handle.client.worker().is_some()
+        {
+            if tokio::time::timeout(POLL_PUBLISHED, watcher.changed()).await.is_err() {
+                self.since_start = false;
+                self.watcher = self.handle.client.watcher(&self.handle.instance);
+            }
+            return;
+        }
+        self.since_start = false;
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(POLL_LAST);
+    }
+}

@@ -1,0 +1,252 @@
+//! The client: starts instances, looks at them, and commands them, in the worker's process or another.
+
+mod error;
+mod handle;
+mod start;
+mod status;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use durable_machine::codec;
+use durable_machine::model::{Envelope, InstanceId, Payload, RuntimeStatus, limits};
+use durable_machine::partition::Answer;
+use durable_machine::store::{ListQuery, ListToken, SendOutcome};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+pub use error::ClientError;
+pub use handle::{Handle, RaiseEvent};
+pub use start::Start;
+pub use status::{History, InstanceStatus};
+
+use crate::ids::IntoInstanceId;
+use crate::orchestration::Orchestrator;
+use crate::store::{Store, StoreError};
+use crate::worker::{Mail, Shared, Watcher};
+
+/// How long a client call waits for a busy store before it gives the error to its caller.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+
+/// Speaks to a task hub. Cheap to clone.
+///
+/// [`Worker::client`](crate::Worker::client) gives one that reaches the worker of its own process without
+/// a detour; [`Client::new`] gives one for a process that only looks and commands.
+#[derive(Clone)]
+pub struct Client {
+    store: Arc<dyn Store>,
+    worker: Option<Weak<Shared>>,
+}
+
+impl Client {
+    /// A client without a worker: what it starts runs where the hub's worker is, now or later.
+    pub fn new(store: impl Store) -> Self {
+        Self { store: Arc::new(store), worker: None }
+    }
+
+    pub(crate) fn of_worker(shared: &Arc<Shared>) -> Self {
+        Self { store: shared.store.clone(), worker: Some(Arc::downgrade(shared)) }
+    }
+
+    /// Starts an instance of an orchestrator. Once the returned value is awaited, the start is durable.
+    pub fn start<O: Orchestrator>(&self, _orchestrator: O, input: O::Input) -> Start<O::Output> {
+        Start::new(self.clone(), O::NAME.into(), payload(&input, "input"))
+    }
+
+    /// Starts an instance of the orchestrator registered under a name.
+    pub fn start_by_name<I: Serialize + ?Sized>(
+        &self,
+        name: impl Into<Arc<str>>,
+        input: &I,
+    ) -> Start<Payload> {
+        Start::new(self.clone(), name.into(), payload(input, "input"))
+    }
+
+    /// A handle to an instance, whether it exists or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::InvalidId`] where no instance can have that id.
+    pub fn instance(&self, id: impl IntoInstanceId) -> Result<Handle<Payload>, ClientError> {
+        Ok(Handle::new(self.clone(), id.into_instance_id()?, None, None))
+    }
+
+    /// A typed handle to an instance of an orchestrator, whether it exists or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::InvalidId`] where no instance can have that id.
+    pub fn instance_of<O: Orchestrator>(
+        &self,
+        _orchestrator: O,
+        id: impl IntoInstanceId,
+    ) -> Result<Handle<O::Output>, ClientError> {
+        Ok(Handle::new(self.clone(), id.into_instance_id()?, None, None))
+    }
+
+    /// The status of an instance; `None` where no instance has the id.
+    ///
+    /// # Errors
+    ///
+    /// The store's error.
+    pub async fn status(&self, id: &InstanceId) -> Result<Option<InstanceStatus>, ClientError> {
+        Ok(retry_busy(|| self.store.status(id)).await?.map(InstanceStatus::new))
+    }
+
+    /// One page of instances, newest start first. Pass the page's `next` to get the one behind it.
+    ///
+    /// # Errors
+    ///
+    /// The store's error.
+    pub async fn list(
+        &self,
+        query: &ListQuery,
+        after: Option<ListToken>,
+        limit: usize,
+    ) -> Result<InstancePage, ClientError> {
+        let page = retry_busy(|| self.store.list(query, after, limit.max(1))).await?;
+        let instances = page.rows.into_iter().map(InstanceStatus::new).collect();
+        Ok(InstancePage { instances, next: page.next })
+    }
+
+    /// How many instances are in each status; statuses that none has are left out.
+    ///
+    /// # Errors
+    ///
+    /// The store's error.
+    pub async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, ClientError> {
+        Ok(retry_busy(|| self.store.counts()).await?)
+    }
+
+    /// The history of an instance's current execution; `None` where no instance has the id.
+    ///
+    /// # Errors
+    ///
+    /// The store's error; a history that cannot be read is [`StoreError::Corrupt`].
+    pub async fn history(&self, id: &InstanceId) -> Result<Option<History>, ClientError> {
+        let Some(rows) = retry_busy(|| self.store.history(id)).await? else { return Ok(None) };
+        let events = codec::decode_history(&rows).map_err(|source| StoreError::Corrupt {
+            key: format!("the history of {id:?}"),
+            source,
+        })?;
+        Ok(Some(History { events }))
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    fn worker(&self) -> Option<Arc<Shared>> {
+        self.worker.as_ref()?.upgrade().filter(|shared| shared.is_serving())
+    }
+
+    fn watcher(&self, instance: &InstanceId) -> Option<Watcher> {
+        self.worker().map(|worker| worker.notifier.watch(instance))
+    }
+
+    /// Refuses a start that no live worker could run.
+    async fn check_name(&self, name: &str) -> Result<(), ClientError> {
+        if let Some(worker) = self.worker() {
+            if worker.functions.orchestrators.contains_key(name) {
+                return Ok(());
+            }
+            return Err(ClientError::UnknownOrchestrator {
+                name: name.to_owned(),
+                known: worker.functions.orchestrators.keys().cloned().collect(),
+            });
+        }
+        let members = retry_busy(|| self.store.members()).await?;
+        let mut known: Vec<String> =
+            members.iter().flat_map(|member| member.orchestrators.iter().cloned()).collect();
+        if members.is_empty() || known.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        known.sort_unstable();
+        known.dedup();
+        Err(ClientError::UnknownOrchestrator { name: name.to_owned(), known })
+    }
+
+    async fn command(&self, envelope: Envelope, remember: bool) -> Result<(), ClientError> {
+        let instance = envelope.instance.clone();
+        if let Some(worker) = self.worker() {
+            let (reply, answer) = oneshot::channel();
+            let mail = Mail::Command { envelope: Box::new(envelope), remember, reply };
+            worker.send_to_instance(&instance, mail);
+            return match answer.await.map_err(|_| ClientError::Unanswered)? {
+                Answer::Accepted => Ok(()),
+                answer => Err(refusal(&instance, answer)),
+            };
+        }
+        match retry_busy(|| self.store.send(&envelope)).await? {
+            SendOutcome::Sent => Ok(()),
+            SendOutcome::NotFound => Err(ClientError::NotFound(instance)),
+            SendOutcome::Ended(row) => Err(ClientError::Ended { instance, status: row.status }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("hub", &self.store.hub())
+            .field("with_worker", &self.worker().is_some())
+            .finish()
+    }
+}
+
+/// One page of instances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstancePage {
+    /// Newest start first.
+    pub instances: Vec<InstanceStatus>,
+    /// Pass this to get the next page; `None` on the last.
+    pub next: Option<ListToken>,
+}
+
+fn refusal(instance: &InstanceId, answer: Answer) -> ClientError {
+    let instance = instance.clone();
+    match answer {
+        Answer::NotFound => ClientError::NotFound(instance),
+        Answer::Finished(status) => ClientError::Ended { instance, status },
+        Answer::Full => ClientError::TooManyEvents(instance),
+        Answer::Overloaded => ClientError::Overloaded,
+        Answer::Refused(why) => ClientError::Refused(why),
+        Answer::Started(_) | Answer::Accepted => {
+            ClientError::Refused("the worker gave an answer to another question".into())
+        }
+    }
+}
+
+/// Writes a value of the caller's, within the payload limit.
+fn payload<T: Serialize + ?Sized>(value: &T, what: &str) -> Result<Payload, ClientError> {
+    let payload = Payload::of(value)
+        .map_err(|error| ClientError::Payload(format!("the {what} cannot be written: {error}")))?;
+    if payload.bytes() > limits::PAYLOAD_BYTES_MAX {
+        return Err(ClientError::Payload(format!(
+            "the {what} is larger than {} MiB; store the data elsewhere and pass a reference",
+            limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
+        )));
+    }
+    Ok(payload)
+}
+
+/// Repeats a call while the store is busy, for a while.
+async fn retry_busy<T, F, Fut>(mut call: F) -> Result<T, StoreError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    let since = tokio::time::Instant::now();
+    loop {
+        match call().await {
+            Err(StoreError::Busy { retry_after, .. })
+                if since.elapsed() + retry_after < BUSY_MAX =>
+            {
+                tokio::time::sleep(retry_after).await;
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What can be seen of an instance.
+
+use chrono::{DateTime, Utc};
+use durable_machine::model::{
+    Event, Failure, Hold, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow, UnconsumedEvent,
+};
+use serde::de::DeserializeOwned;
+
+use super::ClientError;
+use crate::time::to_utc;
+
+/// An instance as it was at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceStatus {
+    row: StatusRow,
+}
+
+impl InstanceStatus {
+    pub(super) fn new(row: StatusRow) -> Self {
+        Self { row }
+    }
+
+    /// The instance id.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.row.instance
+    }
+
+    /// The number of its run: higher for each later start of the same id.
+    #[must_use]
+    pub fn run(&self) -> RunNumber {
+        self.row.run
+    }
+
+    /// The name of its orchestrator.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.row.name
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn runtime_status(&self) -> RuntimeStatus {
+        self.row.status
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.row.status.is_terminal()
+    }
+
+    /// When its start was accepted.
+    #[must_use]
+    pub fn created_at(&self) -> DateTime<Utc> {
+        to_utc(self.row.created_at)
+    }
+
+    /// When its status last changed.
+    #[must_use]
+    pub fn updated_at(&self) -> DateTime<Utc> {
+        to_utc(self.row.updated_at)
+    }
+
+    /// Its input.
+    ///
+    /// # Errors
+    ///
+    /// Where the input does not have the shape of `T`.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        read(&self.row.input, "input")
+    }
+
+    /// Its output: what a completed instance returned, or the reason of a termination.
+    ///
+    /// # Errors
+    ///
+    /// Where the output does not have the shape of `T`.
+    pub fn output<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
+        self.row.output.as_ref().map(|output| read(output, "output")).transpose()
+    }
+
+    /// What its code last set for people to see.
+    ///
+    /// # Errors
+    ///
+    /// Where the custom status does not have the shape of `T`.
+    pub fn custom_status<T: DeserializeOwned>(&self) -> Result<Option<T>, ClientError> {
+        self.row.custom_status.as_ref().map(|status| read(status, "custom status")).transpose()
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.row.failure.as_ref()
+    }
+
+    /// Why the engine holds it, if it does. Such an instance counts as `Suspended`; resuming it tries
+    /// again.
+    #[must_use]
+    pub fn hold(&self) -> Option<&Hold> {
+        self.row.hold.as_ref()
+    }
+
+    /// External events that were accepted and never waited for; known at its end.
+    #[must_use]
+    pub fn unconsumed(&self) -> &[UnconsumedEvent] {
+        &self.row.unconsumed
+    }
+
+    /// The stored form.
+    #[must_use]
+    pub fn row(&self) -> &StatusRow {
+        &self.row
+    }
+}
+
+/// The history of an instance's current execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    pub(super) events: Vec<Event>,
+}
+
+impl History {
+    /// The events, in order.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+}
+
+pub(super) fn read<T: DeserializeOwned>(payload: &Payload, what: &str) -> Result<T, ClientError> {
+    payload.to().map_err(|error| {
+        ClientError::Payload(format!("the {what} does not have the shape asked for: {error}"))
+    })
+}

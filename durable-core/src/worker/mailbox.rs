@@ -1,0 +1,110 @@
+//! What reaches a partition's loop from other threads, and how the loop sleeps.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Wake;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use durable_machine::model::{Acceptance, Envelope};
+use durable_machine::partition::{Answer, Input};
+use tokio::sync::oneshot;
+
+/// One thing for the loop.
+pub(crate) enum Mail {
+    /// For the partition as it is.
+    Input(Input),
+    /// A start of this process under an id made for it.
+    Start { acceptance: Box<Acceptance>, reply: oneshot::Sender<Answer> },
+    /// A command of this process.
+    Command { envelope: Box<Envelope>, remember: bool, reply: oneshot::Sender<Answer> },
+    /// Look into the store for what other processes sent.
+    CheckArrivals,
+    /// Finish what runs, until then at the latest, and stop.
+    Stop(Instant),
+}
+
+/// The inbox of one opening of a partition. A later opening has another one.
+pub(crate) struct Mailbox {
+    /// `None` once the loop has ended: mail is dropped, and with it whoever waits for an answer.
+    mails: Mutex<Option<Vec<Mail>>>,
+    signal: Arc<Signal>,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> Self {
+        Self { mails: Mutex::new(Some(Vec::new())), signal: Arc::new(Signal::default()) }
+    }
+
+    pub(crate) fn send(&self, mail: Mail) {
+        {
+            let mut mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(mails) = mails.as_mut() else { return };
+            mails.push(mail);
+        }
+        self.signal.raise();
+    }
+
+    /// Takes all that has come.
+    pub(super) fn take(&self) -> Vec<Mail> {
+        let mut mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
+        mails.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn close(&self) {
+        *self.mails.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn signal(&self) -> Arc<Signal> {
+        self.signal.clone()
+    }
+}
+
+/// Wakes the loop: raised by mail, and by the store calls that the loop waits for.
+#[derive(Default)]
+pub(super) struct Signal {
+    raised: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Signal {
+    /// The calling thread is the one that waits.
+    pub(super) fn attach(&self) {
+        let _ = self.thread.set(std::thread::current());
+    }
+
+    fn raise(&self) {
+        if !self.raised.swap(true, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Sleeps until raised, or until the time is over.
+    pub(super) fn wait(&self, at_most: Option<Duration>) {
+        let end = at_most.map(|at_most| Instant::now() + at_most);
+        while !self.raised.swap(false, Ordering::AcqRel) {
+            match end {
+                None => std::thread::park(),
+                Some(end) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    std::thread::park_timeout(left);
+                }
+            }
+        }
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.raise();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.raise();
+    }
+}

@@ -1,0 +1,145 @@
+//! The worker: runs the orchestrations and activities of a hub in this process.
+
+mod builder;
+mod driver;
+mod executor;
+mod mailbox;
+mod notify;
+mod serve;
+mod shared;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use builder::{StartError, WorkerBuilder};
+pub(crate) use mailbox::Mail;
+pub(crate) use notify::Watcher;
+use shared::Ended;
+pub(crate) use shared::Shared;
+
+use crate::client::Client;
+use crate::store::Store;
+
+/// Options of a worker; see the methods of [`WorkerBuilder`].
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerOptions {
+    pub(crate) activities_max: usize,
+    pub(crate) blocking_activities_max: usize,
+    pub(crate) cache_bytes_max: usize,
+    pub(crate) turn_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) build: Option<String>,
+}
+
+/// A running worker. It serves every partition that it owns until it is shut down or dropped.
+///
+/// Dropping it stops it at once, like a crash that leaves nothing undone: what was running is taken up by
+/// the next worker. [`shutdown`](Self::shutdown) lets activities end first.
+pub struct Worker {
+    shared: Arc<Shared>,
+    client: Client,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Why a worker ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the worker ended: {0}")]
+pub struct WorkerFailed(String);
+
+impl Worker {
+    /// Puts a worker together.
+    pub fn builder(store: impl Store) -> WorkerBuilder {
+        WorkerBuilder::new(Arc::new(store))
+    }
+
+    /// A client that reaches this worker without a detour. Cheap; outlives the worker as a client only.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Stops: takes no new work, lets running activities end for as long as the worker's shutdown timeout
+    /// allows, writes what they caused, and leaves the hub. What has not ended by then is taken up by the
+    /// next worker.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerFailed`] where the worker had ended by itself before.
+    pub async fn shutdown(self) -> Result<(), WorkerFailed> {
+        self.shared.stop(Instant::now() + self.shared.options.shutdown_timeout);
+        wait_for_end(&self.shared, self.shared.ended()).await
+    }
+
+    /// Returns when the worker has ended: never, unless something happens that no retry helps.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerFailed`] says what happened.
+    pub async fn ended(&self) -> Result<(), WorkerFailed> {
+        wait_for_end(&self.shared, self.shared.ended()).await
+    }
+
+    /// Runs until Ctrl-C (or SIGTERM), then shuts down. A second Ctrl-C ends at once.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkerFailed`] where the worker ended by itself.
+    pub async fn run_until_interrupted(self) -> Result<(), WorkerFailed> {
+        tokio::select! {
+            ended = self.ended() => return ended,
+            () = interrupted() => {}
+        }
+        tracing::info!("interrupted; finishing what runs");
+        let shared = self.shared.clone();
+        tokio::select! {
+            ended = self.shutdown() => ended,
+            () = interrupted() => {
+                shared.stop(Instant::now());
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn wait_for_end(
+    shared: &Arc<Shared>,
+    mut ended: watch::Receiver<Option<Ended>>,
+) -> Result<(), WorkerFailed> {
+    // A failed worker has ended when its last partition is given up, too.
+    let end = ended.wait_for(|end| end.is_some() && shared.all_ended()).await;
+    match end.ok().and_then(|end| end.clone()) {
+        Some(Ended::Failed(why)) => Err(WorkerFailed(why)),
+        Some(Ended::AsTold) | None => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn interrupted() {
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.shared.stop(Instant::now());
+    }
+}
