@@ -1,1 +1,287 @@
+//! A hub in memory: for tests, examples, and programs that do not mind losing it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use durable_machine::model::{
+    Acceptance, Envelope, Fence, HubName, InstanceId, PartitionId, RuntimeStatus, StatusRow,
+    Timestamp, WorkerId,
+};
+use durable_machine::store::{
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
+    Refusal, SendOutcome, Snapshot, StoreLimits, StoreModel, StoredInstance, TimerPage,
+};
+
+use super::{Fleet, HubInfo, HubStore, Member, PartitionStore, StoreError, TakenWork, WorkItem};
+
+/// The host's clock.
+pub(super) fn host_clock() -> Timestamp {
+    let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |us| -us),
+    };
+    Timestamp::from_micros(micros)
+}
+
+/// The name of a hub where nobody says another.
+pub(super) fn default_hub_name() -> HubName {
+    HubName::new("default").expect("seven letters are a hub name")
+}
+
+/// A hub that lives as long as the last clone of this value. Nothing is written anywhere.
+///
+/// It is the [`StoreModel`] behind a lock, so it keeps every rule of a store exactly. All its futures
+/// are ready at their first poll. One worker at a time may hold it, as with a file.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    shared: Arc<Mutex<Shared>>,
+    hub: HubInfo,
+}
+
+#[derive(Debug)]
+struct Shared {
+    model: StoreModel,
+    members: BTreeMap<WorkerId, Member>,
+    holder: Option<WorkerId>,
+    work: BTreeMap<u64, Offer>,
+    offered: u64,
+}
+
+#[derive(Debug)]
+struct Offer {
+    item: WorkItem,
+    hidden_until: Timestamp,
+    receipt: Option<String>,
+}
+
+impl MemoryStore {
+    /// An empty hub named `default`, with one partition.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_hub(HubInfo { name: default_hub_name(), partitions: 1 })
+    }
+
+    /// The same, empty, with this many partitions; at least one.
+    #[must_use]
+    pub fn with_partitions(self, partitions: u16) -> Self {
+        Self::with_hub(HubInfo { partitions: partitions.max(1), ..self.hub })
+    }
+
+    /// For tests: the worker is dead, as after a `SIGKILL`. Its member row and its claims go, and
+    /// nothing is released: the next opening of its partitions counts as unclean.
+    pub fn evict(&self, worker: WorkerId) {
+        self.lock().forget(worker);
+    }
+
+    fn with_hub(hub: HubInfo) -> Self {
+        let shared = Shared {
+            model: StoreModel::new(hub.partitions),
+            members: BTreeMap::new(),
+            holder: None,
+            work: BTreeMap::new(),
+            offered: 0,
+        };
+        Self { shared: Arc::new(Mutex::new(shared)), hub }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // A panic under the lock can only come from a broken invariant of the model, and a test that
+        // sees one wants to look at what is there.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shared {
+    fn forget(&mut self, worker: WorkerId) {
+        self.members.remove(&worker);
+        if self.holder == Some(worker) {
+            self.holder = None;
+        }
+    }
+
+    /// The offer that this receipt still stands for.
+    fn taken(&mut self, receipt: &str) -> Option<(u64, &mut Offer)> {
+        self.work
+            .iter_mut()
+            .find(|(_, offer)| offer.receipt.as_deref() == Some(receipt))
+            .map(|(number, offer)| (*number, offer))
+    }
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Fenced { newest } => Self::Fenced { newest },
+            Refusal::Contradiction(what) => Self::Unusable(what),
+        }
+    }
+}
+
+#[async_trait]
+impl PartitionStore for MemoryStore {
+    fn limits(&self) -> StoreLimits {
+        StoreLimits {
+            commit_rows_max: 100_000,
+            commit_bytes_max: 16 * 1024 * 1024,
+            redelivers: false,
+            result_delay: Duration::ZERO,
+        }
+    }
+
+    async fn open(&self, partition: PartitionId) -> Result<Snapshot, StoreError> {
+        Ok(self.lock().model.open(partition))
+    }
+
+    async fn release(&self, partition: PartitionId, fence: Fence) -> Result<(), StoreError> {
+        Ok(self.lock().model.release(partition, fence)?)
+    }
+
+    async fn load(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
+        Ok(self.lock().model.load(instance))
+    }
+
+    async fn timers(
+        &self,
+        partition: PartitionId,
+        after: Option<(Timestamp, InstanceId)>,
+        limit: usize,
+    ) -> Result<TimerPage, StoreError> {
+        Ok(self.lock().model.timers(partition, after.as_ref(), limit))
+    }
+
+    async fn arrivals(
+        &self,
+        partition: PartitionId,
+        after: ArrivalPosition,
+        limit: usize,
+    ) -> Result<Arrivals, StoreError> {
+        Ok(self.lock().model.arrivals(partition, after, limit))
+    }
+
+    async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
+        Ok(self.lock().model.commit(fence, &commit)?)
+    }
+}
+
+#[async_trait]
+impl HubStore for MemoryStore {
+    fn hub(&self) -> HubInfo {
+        self.hub.clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        host_clock()
+    }
+
+    async fn accept(&self, acceptance: &Acceptance) -> Result<AcceptOutcome, StoreError> {
+        Ok(self.lock().model.accept(acceptance))
+    }
+
+    async fn send(&self, envelope: &Envelope) -> Result<SendOutcome, StoreError> {
+        Ok(self.lock().model.send(envelope))
+    }
+
+    async fn status(&self, instance: &InstanceId) -> Result<Option<StatusRow>, StoreError> {
+        Ok(self.lock().model.status(instance))
+    }
+
+    async fn list(
+        &self,
+        query: &ListQuery,
+        after: Option<ListToken>,
+        limit: usize,
+    ) -> Result<ListPage, StoreError> {
+        Ok(self.lock().model.list(query, after, limit))
+    }
+
+    async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {
+        Ok(self.lock().model.counts())
+    }
+
+    async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
+        Ok(self.lock().model.history(instance))
+    }
+
+    /// Never changes: no other process can write here.
+    async fn version(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Fleet for MemoryStore {
+    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError> {
+        self.lock().members.insert(member.worker, member.clone());
+        Ok(())
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        Ok(self.lock().members.values().cloned().collect())
+    }
+
+    async fn claim(&self, worker: WorkerId, _partition: PartitionId) -> Result<(), StoreError> {
+        let mut shared = self.lock();
+        if shared.holder.is_some_and(|holder| holder != worker) {
+            return Err(StoreError::HubInUse { pid: Some(std::process::id()) });
+        }
+        shared.holder = Some(worker);
+        Ok(())
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.lock().forget(worker);
+        Ok(())
+    }
+
+    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError> {
+        let mut shared = self.lock();
+        for item in work {
+            shared.offered += 1;
+            let number = shared.offered;
+            shared.work.insert(number, Offer { item, hidden_until: Timestamp::MIN, receipt: None });
+        }
+        Ok(())
+    }
+
+    async fn take(
+        &self,
+        _worker: WorkerId,
+        limit: usize,
+        visibility: Duration,
+    ) -> Result<Vec<TakenWork>, StoreError> {
+        let now = host_clock();
+        let mut shared = self.lock();
+        let open = shared.work.values_mut().filter(|offer| offer.hidden_until <= now).take(limit);
+        Ok(open
+            .map(|offer| {
+                let receipt = Uuid::new_v4().to_string();
+                offer.hidden_until = now.after(visibility);
+                offer.receipt = Some(receipt.clone());
+                TakenWork { item: offer.item.clone(), receipt }
+            })
+            .collect())
+    }
+
+    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError> {
+        let mut shared = self.lock();
+        let Some((_, offer)) = shared.taken(&work.receipt) else { return Ok(false) };
+        offer.hidden_until = host_clock().after(visibility);
+        Ok(true)
+    }
+
+    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError> {
+        let mut shared = self.lock();
+        let Some((number, _)) = shared.taken(&work.receipt) else { return Ok(false) };
+        Ok(shared.work.remove(&number).is_some())
+    }
+}

@@ -1,0 +1,179 @@
+//! What clients write and read.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use durable_machine::codec::encode_row;
+use durable_machine::model::{
+    Acceptance, Envelope, ReusePolicy, RunNumber, RuntimeStatus, StatusRow,
+};
+use durable_machine::store::{AcceptOutcome, ListPage, ListQuery, ListToken, SendOutcome};
+
+use super::commit::{count, insert, replace};
+use super::failure::Failure;
+use super::rows::{
+    Body, STATUS_COLUMNS, acceptance, int, limit, number, status_code, status_columns,
+    status_row_or_held, visible_status,
+};
+use super::writer::Tx;
+
+/// Makes a start durable. Writes only once nothing can refuse it any more.
+pub(super) fn accept(
+    tx: &mut Tx<'_>,
+    partitions: u16,
+    start: &Acceptance,
+) -> Result<AcceptOutcome, Failure> {
+    let id = &start.instance;
+    if let Some(earlier) = acceptance(tx.conn, id)? {
+        return Ok(if earlier.nonce == start.nonce {
+            AcceptOutcome::Accepted(earlier.run)
+        } else {
+            AcceptOutcome::Active(Box::new(StatusRow::pending(&earlier)))
+        });
+    }
+    let nonce = start.nonce.0.as_bytes();
+    let mut start = start.clone();
+    let there = tx.entry(id)?;
+    if let Some(entry) = &there {
+        let began: Option<i64> = tx
+            .conn
+            .prepare_cached("SELECT nonce_run FROM instances WHERE key = ?1 AND nonce = ?2")?
+            .query_row((entry.key, nonce), |row| row.get(0))
+            .optional()?;
+        if let Some(run) = began {
+            return Ok(AcceptOutcome::Accepted(RunNumber(run.cast_unsigned())));
+        }
+        if !entry.status.is_terminal()
+            && start.reuse != ReusePolicy::ReplaceActive
+            && let Some(status) = visible_status(tx.conn, id)?
+        {
+            return Ok(AcceptOutcome::Active(Box::new(status)));
+        }
+        start.run = start.run.max(entry.run.next());
+    }
+    let partition = id.partition(partitions);
+    match there {
+        Some(entry) if !entry.status.is_terminal() => {}
+        Some(entry) => {
+            count(tx, entry.status, -1)?;
+            let kept = replace(tx, id, partition, &entry)?;
+            let entry = insert(tx, &StatusRow::pending(&start), None, kept)?;
+            tx.state.keys.set(id, entry);
+            count(tx, RuntimeStatus::Pending, 1)?;
+        }
+        None => {
+            let entry = insert(tx, &StatusRow::pending(&start), None, None)?;
+            tx.state.keys.set(id, entry);
+            count(tx, RuntimeStatus::Pending, 1)?;
+        }
+    }
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO acceptances (partition, id, run, nonce, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            partition.0,
+            id.as_str(),
+            int(start.run.0),
+            nonce,
+            Body(&encode_row(&start))
+        ])?;
+    Ok(AcceptOutcome::Accepted(start.run))
+}
+
+/// Makes a command durable.
+pub(super) fn send(
+    tx: &mut Tx<'_>,
+    partitions: u16,
+    envelope: &Envelope,
+) -> Result<SendOutcome, Failure> {
+    let active = tx.entry(&envelope.instance)?.is_some_and(|entry| !entry.status.is_terminal());
+    if !active {
+        match visible_status(tx.conn, &envelope.instance)? {
+            None => return Ok(SendOutcome::NotFound),
+            Some(status) if status.status.is_terminal() => {
+                return Ok(SendOutcome::Ended(Box::new(status)));
+            }
+            // It has ended, and a start that replaces it was accepted.
+            Some(_) => {}
+        }
+    }
+    let partition = envelope.instance.partition(partitions);
+    let consumed = tx
+        .conn
+        .prepare_cached("SELECT 1 FROM consumed WHERE partition = ?1 AND envelope = ?2")?
+        .exists((partition.0, &*envelope.id.0))?;
+    if !consumed {
+        tx.conn
+            .prepare_cached(
+                "INSERT INTO inbox (partition, envelope, body) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (envelope) DO NOTHING",
+            )?
+            .execute((partition.0, &*envelope.id.0, Body(&encode_row(envelope))))?;
+    }
+    Ok(SendOutcome::Sent)
+}
+
+/// Instances, newest start first.
+pub(super) fn list(
+    conn: &Connection,
+    query: &ListQuery,
+    after: Option<ListToken>,
+    most: usize,
+) -> Result<ListPage, Failure> {
+    let mut sql = String::from(concat!(
+        "SELECT ",
+        status_columns!(),
+        ", i.key FROM instances i WHERE i.key < ?"
+    ));
+    let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(after.map_or(i64::MAX, |t| int(t.0)))];
+    if !query.statuses.is_empty() {
+        let codes: Vec<_> = query.statuses.iter().map(|status| status.code().to_string()).collect();
+        sql += &format!(" AND i.status IN ({})", codes.join(","));
+    }
+    if let Some(from) = query.created_from {
+        sql += " AND i.created_at >= ?";
+        values.push(Box::new(from.as_micros()));
+    }
+    if let Some(to) = query.created_to {
+        sql += " AND i.created_at <= ?";
+        values.push(Box::new(to.as_micros()));
+    }
+    if let Some(prefix) = &query.id_prefix {
+        // By bytes, so that case matters and no character is special.
+        sql += " AND substr(CAST(i.id AS BLOB), 1, ?) = ?";
+        values.push(Box::new(limit(prefix.len())));
+        values.push(Box::new(prefix.clone().into_bytes()));
+    }
+    if let Some(name) = &query.name {
+        sql += " AND i.name = ?";
+        values.push(Box::new(name.clone()));
+    }
+    sql += " ORDER BY i.key DESC LIMIT ?";
+    values.push(Box::new(limit(most.saturating_add(1))));
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values.iter()))?;
+    let mut page = ListPage::default();
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if page.rows.len() == most {
+            page.next = last.map(ListToken);
+            break;
+        }
+        page.rows.push(status_row_or_held(row)?);
+        last = Some(number(row, STATUS_COLUMNS)?);
+    }
+    Ok(page)
+}
+
+pub(super) fn counts(conn: &Connection) -> Result<BTreeMap<RuntimeStatus, u64>, Failure> {
+    let mut statement = conn.prepare_cached("SELECT status, n FROM counts WHERE n > 0")?;
+    let mut rows = statement.query([])?;
+    let mut counts = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        counts.insert(status_code(row.get(0)?, "the counts")?, number(row, 1)?);
+    }
+    Ok(counts)
+}

@@ -1,0 +1,4 @@
+//! The integration tests of the package, in one binary: it links once.
+
+mod sqlite;
+mod store_contract;

@@ -1,0 +1,205 @@
+//! Small valid things to put into a store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use durable_core::machine::codec::EventEncoder;
+use durable_core::machine::model::{
+    Acceptance, CallNumber, Command, CommitNumber, Envelope, EnvelopeId, Event, EventKind,
+    EventSeq, ExecutionKey, ExecutionNumber, Fence, InstanceId, PartitionId, Payload, ReusePolicy,
+    RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp, WorkerId,
+};
+use durable_core::machine::store::{
+    Commit, Consumed, Head, HistoryAppend, InstanceWrite, RowChange, Snapshot, TimerMove,
+};
+use durable_core::store::{Member, Store, StoreError};
+use uuid::Uuid;
+
+pub(crate) const P0: PartitionId = PartitionId(0);
+
+/// The first moment of all tests: later than any test of the wall clock needs.
+pub(crate) const EPOCH: i64 = 1_700_000_000_000_000;
+
+pub(crate) fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(EPOCH + micros)
+}
+
+pub(crate) fn id(text: &str) -> InstanceId {
+    InstanceId::new(text).expect("a valid id")
+}
+
+pub(crate) fn worker(n: u128) -> WorkerId {
+    WorkerId(Uuid::from_u128(n))
+}
+
+pub(crate) fn member(worker: WorkerId) -> Member {
+    Member {
+        worker,
+        beat: 1,
+        pid: std::process::id(),
+        host: "here".into(),
+        orchestrators: vec!["chain".into()],
+        build: None,
+    }
+}
+
+pub(crate) fn start(text: &str, nonce: u128) -> Acceptance {
+    Acceptance {
+        instance: id(text),
+        run: RunNumber(1),
+        nonce: StartNonce(Uuid::from_u128(nonce)),
+        name: "chain".into(),
+        input: Payload::from_json(format!("{{\"order\":{nonce}}}")).expect("JSON"),
+        accepted_at: at(i64::try_from(nonce).expect("small")),
+        reuse: ReusePolicy::RefuseActive,
+        scheduled_for: None,
+        parent: None,
+        version: None,
+        tags: Vec::new(),
+        trace: None,
+    }
+}
+
+pub(crate) fn raise(text: &str, envelope: &str) -> Envelope {
+    Envelope {
+        id: EnvelopeId(envelope.into()),
+        instance: id(text),
+        run: None,
+        command: Command::Raise { name: "approved".into(), input: Payload::null() },
+    }
+}
+
+pub(crate) fn key(text: &str, run: u64, execution: u32) -> ExecutionKey {
+    ExecutionKey { instance: id(text), run: RunNumber(run), execution: ExecutionNumber(execution) }
+}
+
+/// A history row of `count` events from `first`, told apart by `mark`.
+pub(crate) fn events(first: u64, count: u32, mark: u32, time: Timestamp) -> HistoryAppend {
+    let mut encoder = EventEncoder::default();
+    for n in 0..count {
+        encoder.push(&Event {
+            at: time,
+            is: EventKind::TimerFired { call: CallNumber(mark * 1000 + n) },
+        });
+    }
+    HistoryAppend { first: EventSeq(first), count, at: time, body: encoder.finish() }
+}
+
+pub(crate) fn status_of(key: &ExecutionKey, status: RuntimeStatus, time: Timestamp) -> StatusRow {
+    StatusRow {
+        instance: key.instance.clone(),
+        run: key.run,
+        execution: key.execution,
+        name: "chain".into(),
+        status,
+        created_at: time,
+        updated_at: time,
+        input: Payload::from_json("[1,2]").expect("JSON"),
+        output: status.is_terminal().then(Payload::null),
+        failure: None,
+        custom_status: None,
+        hold: None,
+        unconsumed: Vec::new(),
+        parent: None,
+        version: None,
+        tags: vec![("team".into(), "blue".into())],
+        expires_at: None,
+    }
+}
+
+/// A write that changes nothing yet.
+pub(crate) fn write(key: ExecutionKey) -> InstanceWrite {
+    InstanceWrite {
+        key,
+        begins: false,
+        history: None,
+        status: None,
+        in_flight: RowChange::Keep,
+        timer: None,
+    }
+}
+
+/// The write that begins a run: two events, status `Running`.
+pub(crate) fn begin(text: &str, run: u64, time: Timestamp) -> InstanceWrite {
+    let key = key(text, run, 0);
+    InstanceWrite {
+        begins: true,
+        history: Some(events(0, 2, 1, time)),
+        status: Some(Box::new(status_of(&key, RuntimeStatus::Running, time))),
+        ..write(key)
+    }
+}
+
+/// The write that ends a run whose history has `first` events.
+pub(crate) fn end(text: &str, run: u64, first: u64, time: Timestamp) -> InstanceWrite {
+    let key = key(text, run, 0);
+    InstanceWrite {
+        history: Some(events(first, 1, 2, time)),
+        status: Some(Box::new(status_of(&key, RuntimeStatus::Completed, time))),
+        in_flight: RowChange::Delete,
+        ..write(key)
+    }
+}
+
+pub(crate) fn timer(from: Option<i64>, to: Option<i64>) -> Option<TimerMove> {
+    Some(TimerMove { from: from.map(at), to: to.map(at) })
+}
+
+pub(crate) fn forget(envelope: &str) -> Consumed {
+    Consumed { id: EnvelopeId(envelope.into()), remember: false }
+}
+
+pub(crate) fn remember(envelope: &str) -> Consumed {
+    Consumed { id: EnvelopeId(envelope.into()), remember: true }
+}
+
+/// An owner of a partition, as simple as one can be.
+pub(crate) struct Owner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) partition: PartitionId,
+    pub(crate) fence: Fence,
+    pub(crate) head: Head,
+    number: CommitNumber,
+}
+
+impl Owner {
+    pub(crate) async fn open(store: &Arc<dyn Store>, partition: PartitionId) -> (Self, Snapshot) {
+        let snapshot = store.open(partition).await.expect("the partition opens");
+        let owner = Self {
+            store: Arc::clone(store),
+            partition,
+            fence: snapshot.fence,
+            head: snapshot.head.clone(),
+            number: CommitNumber(0),
+        };
+        (owner, snapshot)
+    }
+
+    /// A commit of these writes, with the first one's bookkeeping.
+    pub(crate) fn group(&mut self, time: Timestamp, instances: Vec<InstanceWrite>) -> Commit {
+        self.number = self.number.next();
+        self.head.time = time;
+        self.head.unclean_opens = 0;
+        Commit {
+            partition: self.partition,
+            number: self.number,
+            head: self.head.clone(),
+            head_changed: true,
+            instances,
+            outbox: Vec::new(),
+            outbox_done: Vec::new(),
+            consumed: Vec::new(),
+            at: time,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) async fn give(&self, commit: Commit) -> Result<(), StoreError> {
+        self.store.commit(self.fence, Arc::new(commit)).await
+    }
+
+    pub(crate) async fn commit(&mut self, time: Timestamp, instances: Vec<InstanceWrite>) {
+        let commit = self.group(time, instances);
+        self.give(commit).await.expect("the commit is applied");
+    }
+}
