@@ -50,6 +50,10 @@ pub struct EventEncoder {
 
 impl EventEncoder {
     /// Adds an event at the end.
+    ///
+    /// # Panics
+    ///
+    /// Never: every event has a JSON form.
     pub fn push(&mut self, event: &Event) {
         self.body.extend_from_slice(if self.count == 0 { HEADER_EVENTS } else { b"," });
         serde_json::to_writer(&mut self.body, event)
@@ -114,6 +118,10 @@ pub fn decode_history(rows: &[HistoryRow]) -> Result<Vec<Event>, DecodeError> {
 }
 
 /// Writes any other row.
+///
+/// # Panics
+///
+/// Where `T` has no JSON form, as a map with keys that are not texts. No row of the engine is such.
 #[must_use]
 pub fn encode_row<T: Serialize>(row: &T) -> Vec<u8> {
     let mut body = HEADER_ROW.to_vec();

@@ -50,7 +50,7 @@ type Waiting = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// The answer of a store call.
 enum Done {
-    Loaded(InstanceId, Result<Option<StoredInstance>, StoreError>),
+    Loaded(InstanceId, Result<Option<Box<StoredInstance>>, StoreError>),
     Timers(Result<TimerPage, StoreError>),
     Arrivals(Result<Arrivals, StoreError>),
     Committed(Arc<Commit>, Instant, Result<(), StoreError>),
@@ -221,8 +221,7 @@ impl Driver {
         let now = self.shared.store.now();
         match done {
             Done::Loaded(instance, Ok(found)) => {
-                let found = Ok(found.map(Box::new));
-                self.partition.handle(now, Input::Loaded { instance, found });
+                self.partition.handle(now, Input::Loaded { instance, found: Ok(found) });
             }
             Done::Loaded(instance, Err(StoreError::Corrupt { source, key })) => {
                 tracing::error!(%instance, key, error = %source, "a row cannot be read");
@@ -325,7 +324,7 @@ impl Driver {
                 tokio::time::sleep(after).await;
             }
             let found = store.load(&instance).await;
-            Done::Loaded(instance, found)
+            Done::Loaded(instance, found.map(|found| found.map(Box::new)))
         }));
     }
 

@@ -129,6 +129,10 @@ impl InstanceId {
 
     /// The partition of this instance: FNV-1a 64 of the id's UTF-8 bytes, modulo the hub's partition
     /// count. Stored data depends on it, so it never changes.
+    ///
+    /// # Panics
+    ///
+    /// Never: a remainder by a 16-bit number fits 16 bits.
     #[must_use]
     pub fn partition(&self, partitions: u16) -> PartitionId {
         let hash = self.0.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

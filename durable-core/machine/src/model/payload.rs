@@ -20,6 +20,10 @@ pub struct InvalidPayload(#[from] serde_json::Error);
 
 impl Payload {
     /// The value `null`.
+    ///
+    /// # Panics
+    ///
+    /// Never: the word is JSON.
     #[must_use]
     pub fn null() -> Self {
         static NULL: OnceLock<Payload> = OnceLock::new();

@@ -38,6 +38,10 @@ impl Timestamp {
     }
 
     /// How long after `earlier` this is; zero where it is not after it.
+    ///
+    /// # Panics
+    ///
+    /// Never: what is below zero is made zero.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         let micros = self.0.saturating_sub(earlier.0).max(0);

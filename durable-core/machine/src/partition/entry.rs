@@ -256,8 +256,8 @@ impl Entry {
             (_, Some(new)) => RowChange::Set(new.clone()),
             (Some(_), None) => RowChange::Delete,
         };
-        let timer_move =
-            (self.stored.timer != timer).then(|| TimerMove { from: self.stored.timer, to: timer });
+        let timer_move = (self.stored.timer != timer)
+            .then_some(TimerMove { from: self.stored.timer, to: timer });
         let write = InstanceWrite {
             key,
             begins: writes.begins,

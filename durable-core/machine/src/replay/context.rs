@@ -163,7 +163,6 @@ impl Context {
     }
 
     /// Calls an activity: scheduled at the first poll, cancelled when dropped before its result.
-    #[must_use]
     pub fn activity(
         &self,
         name: impl Into<Arc<str>>,
@@ -177,13 +176,11 @@ impl Context {
     }
 
     /// A timer that fires at or after `due`: set at the first poll, cancelled when dropped before.
-    #[must_use]
     pub fn timer(&self, due: Timestamp) -> Timer {
         Timer { shared: self.shared.clone(), step: Step::Asking(due) }
     }
 
     /// A timer that fires this long after now.
-    #[must_use]
     pub fn sleep(&self, duration: Duration) -> Timer {
         let due = self.now().after(duration);
         self.timer(due)
@@ -191,7 +188,6 @@ impl Context {
 
     /// Waits for an external event of that name. Events are kept until somebody waits; several waiters
     /// of one name are served in the order of their first polls.
-    #[must_use]
     pub fn event(&self, name: impl Into<Arc<str>>) -> EventWait {
         EventWait { shared: self.shared.clone(), name: name.into(), waiter: None, done: false }
     }
