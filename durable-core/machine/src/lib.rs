@@ -11,9 +11,27 @@
 //! | [`replay`] | an orchestrator's code against its history |
 //! | [`partition`] | a share of a hub's instances: inputs in, effects and commits out |
 //! | [`store`] | commits and snapshots as values, and the model of a store |
+//! | `sim` | with the feature `sim`: the seeded simulation of all of them |
+
+/// Whether a bug is planted here on purpose, so that the simulation proves that it notices; never so
+/// without the feature `sim`.
+#[cfg(feature = "sim")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::sim::is_planted($crate::sim::Planted::$bug)
+    };
+}
+#[cfg(not(feature = "sim"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
 
 pub mod codec;
 pub mod model;
 pub mod partition;
 pub mod replay;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod store;

@@ -1,0 +1,268 @@
+//! One history, followed from commit to commit.
+
+use std::collections::BTreeMap;
+
+use super::{Body, Verdict, holds, last, work};
+use crate::codec;
+use crate::model::{
+    ActivityScheduled, CallNumber, Event, EventKind, ExecutionKey, Failure, FailureClass, Payload,
+    RuntimeStatus, StatusRow, Timestamp,
+};
+use crate::store::HistoryRow;
+
+#[derive(Debug, Default)]
+pub(super) struct Archived {
+    rows: Vec<HistoryRow>,
+    pub(super) events: Vec<Event>,
+    calls: BTreeMap<CallNumber, Call>,
+    timers: BTreeMap<CallNumber, (Timestamp, State)>,
+    suspended: bool,
+    pub(super) ended: bool,
+}
+
+#[derive(Debug)]
+struct Call {
+    scheduled: ActivityScheduled,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Done,
+    Cancelled,
+}
+
+type Bodies = BTreeMap<(ExecutionKey, CallNumber), Vec<Body>>;
+
+impl Archived {
+    /// Takes in what the store holds now: the same rows as before, and perhaps more behind them.
+    pub(super) fn extend(
+        &mut self,
+        key: &ExecutionKey,
+        rows: &[HistoryRow],
+        bodies: &Bodies,
+    ) -> Verdict {
+        let kept = rows.get(..self.rows.len()).is_some_and(|kept| kept == self.rows);
+        holds(kept, || format!("I3: the stored history of {key} changed"))?;
+        for row in &rows[self.rows.len()..] {
+            holds(row.first.0 == self.events.len() as u64, || {
+                format!("I3: {key} has event {} where {} is next", row.first, self.events.len())
+            })?;
+            let events = codec::decode_events(&row.body)
+                .map_err(|error| format!("I3: {key} does not decode: {error}"))?;
+            for event in events {
+                self.follow(key, &event, bodies)
+                    .map_err(|wrong| format!("{wrong} ({key}, event {})", self.events.len()))?;
+                self.events.push(event);
+            }
+            self.rows.push(row.clone());
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, key: &ExecutionKey, event: &Event, bodies: &Bodies) -> Verdict {
+        let first = self.events.is_empty();
+        holds(first == matches!(event.is, EventKind::ExecutionStarted(_)), || {
+            "I3: a start that is not the first event, or none".into()
+        })?;
+        holds(!self.ended, || format!("I4: {} behind the end", event.is.summary()))?;
+        let before = self.events.last().map_or(Timestamp::MIN, |last| last.at);
+        holds(event.at >= before, || format!("I3: time went back from {before} to {}", event.at))?;
+        let by_engine = matches!(&event.is, EventKind::ExecutionFailed { failure }
+            if failure.class == FailureClass::ForeignAwait);
+        holds(!self.suspended || !event.is.is_decision() || by_engine, || {
+            format!("I3: {} decided while suspended", event.is.summary())
+        })?;
+        match &event.is {
+            EventKind::ExecutionStarted(started) => self.suspended = started.suspended,
+            EventKind::ActivityScheduled(scheduled) => {
+                self.number_is_new(scheduled.call)?;
+                let call = Call { scheduled: (**scheduled).clone(), state: State::Open };
+                self.calls.insert(scheduled.call, call);
+            }
+            EventKind::ActivityCompleted { call, output } => {
+                self.settle(*call)?;
+                let ran = bodies.get(&(key.clone(), *call)).into_iter().flatten();
+                holds(
+                    ran.clone().any(|body| body.result.as_ref() == Some(&Ok(output.clone()))),
+                    || format!("I5: no body returned {output:?}, the result of call {call}"),
+                )?;
+            }
+            EventKind::ActivityFailed { call, failure, attempts } => {
+                self.settle(*call)?;
+                let bodies = bodies.get(&(key.clone(), *call)).map_or(&[][..], |ran| ran);
+                failed_rightly(&self.calls[call].scheduled, failure, *attempts, bodies)?;
+            }
+            EventKind::TimerCreated { call, due } => {
+                self.number_is_new(*call)?;
+                self.timers.insert(*call, (*due, State::Open));
+            }
+            EventKind::TimerFired { call } => {
+                let (due, state) = self
+                    .timers
+                    .get_mut(call)
+                    .ok_or_else(|| format!("I6: timer {call} fired and was never set"))?;
+                holds(*state == State::Open, || {
+                    format!("I6: timer {call} fired, it was {state:?}")
+                })?;
+                holds(event.at >= *due, || format!("I6: timer {call} fired before {due}"))?;
+                *state = State::Done;
+            }
+            EventKind::CallCancelled { call } => {
+                let state = match (self.calls.get_mut(call), self.timers.get_mut(call)) {
+                    (Some(open), _) => &mut open.state,
+                    (None, Some((_, state))) => state,
+                    (None, None) => return Err(format!("cancel of {call}, which is nothing")),
+                };
+                holds(*state != State::Cancelled, || format!("{call} was cancelled twice"))?;
+                *state = State::Cancelled;
+            }
+            EventKind::EventSent { call, .. } => self.number_is_new(*call)?,
+            EventKind::ExecutionSuspended { .. } => self.suspended = true,
+            EventKind::ExecutionResumed { .. } => self.suspended = false,
+            EventKind::EventRaised { .. }
+            | EventKind::ChildCreated(_)
+            | EventKind::ChildCompleted { .. }
+            | EventKind::ChildFailed { .. }
+            | EventKind::Patched { .. }
+            | EventKind::ExecutionTerminated { .. }
+            | EventKind::ExecutionCompleted { .. }
+            | EventKind::ExecutionFailed { .. }
+            | EventKind::ContinuedAsNew { .. } => {}
+        }
+        self.ended = event.is.is_terminal();
+        Ok(())
+    }
+
+    fn number_is_new(&self, call: CallNumber) -> Verdict {
+        holds(!self.calls.contains_key(&call) && !self.timers.contains_key(&call), || {
+            format!("I3: the number {call} was given twice")
+        })
+    }
+
+    fn settle(&mut self, call: CallNumber) -> Verdict {
+        let open = self
+            .calls
+            .get_mut(&call)
+            .ok_or_else(|| format!("I5: a result of call {call}, which was never scheduled"))?;
+        holds(open.state == State::Open, || {
+            format!("I5: a result of call {call}, which was {:?}", open.state)
+        })?;
+        open.state = State::Done;
+        Ok(())
+    }
+
+    pub(super) fn scheduled(&self, call: CallNumber) -> Option<&ActivityScheduled> {
+        self.calls.get(&call).map(|call| &call.scheduled)
+    }
+
+    /// Status row and history say the same.
+    pub(super) fn agrees_with(&self, row: &StatusRow) -> Verdict {
+        let last = &self.events.last().expect("a history that was extended has events").is;
+        let (status, output, failure) = match last {
+            EventKind::ExecutionCompleted { output } => {
+                (Some(RuntimeStatus::Completed), Some(output.clone()), None)
+            }
+            EventKind::ExecutionFailed { failure } => {
+                (Some(RuntimeStatus::Failed), None, Some((**failure).clone()))
+            }
+            EventKind::ExecutionTerminated { reason } => {
+                let output = reason.as_ref().and_then(|reason| Payload::of(&**reason).ok());
+                (Some(RuntimeStatus::Terminated), output, None)
+            }
+            _ => (None, None, None),
+        };
+        let key = row.key();
+        match status {
+            Some(status) => {
+                holds(row.status == status && row.hold.is_none(), || {
+                    format!("I4: {key} ended as {status}, its row says {}", row.status)
+                })?;
+                holds(row.output == output && row.failure == failure, || {
+                    format!("I4: the row of {key} has another result than its history")
+                })
+            }
+            None => {
+                let suspended = self.suspended || row.hold.is_some();
+                let status =
+                    if suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Running };
+                holds(row.status == status, || {
+                    format!("I4: {key} is {status} by its history, its row says {}", row.status)
+                })
+            }
+        }
+    }
+
+    /// The timer row says when the instance's earliest timer is due.
+    pub(super) fn earliest_timer_is(
+        &self,
+        key: &ExecutionKey,
+        stored: Option<Timestamp>,
+    ) -> Verdict {
+        let open = self.timers.values().filter(|(_, state)| *state == State::Open && !self.ended);
+        let earliest = open.map(|(due, _)| *due).min();
+        // A row that is too early does no harm.
+        let right = match (earliest, stored) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(due), Some(row)) => row <= due,
+        };
+        holds(right, || {
+            format!("I6: {key}: a timer is due at {earliest:?}, its row says {stored:?}")
+        })
+    }
+
+    /// Tokens of the external events in this history.
+    pub(super) fn raised(&self) -> impl Iterator<Item = u64> + '_ {
+        self.events.iter().filter_map(|event| match &event.is {
+            EventKind::EventRaised { input, .. } => last::token(input),
+            _ => None,
+        })
+    }
+}
+
+/// A failure came from a body, or from the engine for a reason, and after as many attempts as the policy
+/// wants.
+fn failed_rightly(
+    scheduled: &ActivityScheduled,
+    failure: &Failure,
+    attempts: u32,
+    bodies: &[Body],
+) -> Verdict {
+    let call = scheduled.call;
+    match failure.class {
+        FailureClass::Application => {
+            let ran = bodies.iter().any(|body| {
+                body.attempt.0 == attempts
+                    && matches!(&body.result, Some(Err(own)) if **own == *failure)
+            });
+            holds(ran, || format!("I5: no body failed as call {call} did in attempt {attempts}"))?;
+        }
+        FailureClass::Timeout => holds(scheduled.options.start_to_finish.is_some(), || {
+            format!("I5: call {call} has no time limit and timed out")
+        })?,
+        FailureClass::WorkerLost => {}
+        other => return Err(format!("I5: call {call} failed as {other:?}")),
+    }
+    let Some(policy) = &scheduled.options.retry else {
+        return holds(attempts == 1, || {
+            format!("I5: call {call} was tried {attempts} times, not once")
+        });
+    };
+    let unbounded = policy.attempts_max == 0;
+    holds(unbounded || attempts <= policy.attempts_max, || {
+        format!("I5: call {call} was tried {attempts} times of {}", policy.attempts_max)
+    })?;
+    let final_kind = failure.permanent || policy.not_retried.contains(&failure.kind);
+    let may_stop = final_kind || policy.total_time_max.is_some();
+    holds(may_stop || attempts == policy.attempts_max, || {
+        format!("I5: call {call} was given up after {attempts} of {}", policy.attempts_max)
+    })?;
+    let plain = scheduled.options.start_to_finish.is_none()
+        && failure.class == FailureClass::Application
+        && work(&scheduled.input).is_some_and(|work| work.hangs == 0);
+    holds(!plain || !final_kind || attempts == 1, || {
+        format!("I5: call {call} was retried after {:?}", failure.kind)
+    })
+}

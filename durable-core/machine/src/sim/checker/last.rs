@@ -1,0 +1,260 @@
+//! What has to hold in the end, when faults have stopped and everything has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::execution::Archived;
+use super::{Checker, RunSeen, Verdict, holds};
+use crate::model::{EventKind, ExecutionKey, InstanceId, Payload};
+use crate::replay::{Action, Orchestration};
+use crate::sim::code::{self, EventToken};
+use crate::sim::journal::Journal;
+use crate::sim::rng::Rng;
+use crate::sim::script::Script;
+use crate::store::StoreModel;
+
+/// The number in an external event's payload.
+pub(super) fn token(payload: &Payload) -> Option<u64> {
+    payload.to::<EventToken>().ok().map(|token| token.event)
+}
+
+impl Checker {
+    /// Runs that have ended, replaced ones included.
+    pub(in crate::sim) fn ended(&self) -> u64 {
+        let runs = self.runs.values().flat_map(BTreeMap::values);
+        runs.filter(|run| run.replaced || run.row.status.is_terminal()).count() as u64
+    }
+
+    /// Judges the whole run.
+    pub(in crate::sim) fn judge(
+        &self,
+        store: &StoreModel,
+        journal: &Journal,
+        rng: &mut Rng,
+    ) -> Verdict {
+        Self::counts_agree(store)?;
+        self.starts_ran(journal)?;
+        let mut uuids = BTreeSet::new();
+        let mut fates: BTreeMap<u64, u32> = BTreeMap::new();
+        for (instance, runs) in &self.runs {
+            if self.damaged.contains(instance) {
+                continue;
+            }
+            for run in runs.values() {
+                for (key, archived) in &run.executions {
+                    let seen = replays(key, archived, rng)?;
+                    if run.row.status.is_terminal() {
+                        custom_status_is(key, run, seen.custom_status.as_ref())?;
+                    }
+                    for uuid in seen.uuids {
+                        holds(uuids.insert(uuid), || format!("{key}: the UUID {uuid} came twice"))?;
+                    }
+                    events_add_up(key, run, archived, &seen.consumed, &mut fates)?;
+                }
+            }
+        }
+        self.events_arrived(journal, &fates)
+    }
+
+    /// I1: what was answered with success ran once.
+    fn starts_ran(&self, journal: &Journal) -> Verdict {
+        let mut begun: BTreeMap<u64, Vec<(&InstanceId, &RunSeen)>> = BTreeMap::new();
+        for (instance, runs) in &self.runs {
+            for run in runs.values() {
+                let script: Script =
+                    run.row.input.to().map_err(|error| format!("I1: {instance}: {error}"))?;
+                begun.entry(script.token).or_default().push((instance, run));
+            }
+        }
+        for (token, start) in &journal.starts {
+            if self.damaged.contains(&start.instance) {
+                continue;
+            }
+            let runs = begun.get(token).map_or(&[][..], |runs| runs);
+            holds(runs.len() <= 1, || {
+                format!("I1: start {token} of {} ran twice", start.instance)
+            })?;
+            let Some(told) = start.told else { continue };
+            let Some((instance, run)) = runs.first() else {
+                return Err(format!(
+                    "I1: start {token} of {} was accepted and never ran",
+                    start.instance
+                ));
+            };
+            holds(**instance == start.instance && run.row.run == told, || {
+                format!("I1: start {token} ran as {}, told was run {told}", run.row.key())
+            })?;
+            holds(run.row.input == start.input, || format!("I1: start {token} has another input"))?;
+            holds(run.replaced || run.row.status.is_terminal(), || {
+                format!("I8: {} is {} and never ended", run.row.key(), run.row.status)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// I2: what was accepted is somewhere, and nothing is in two places.
+    fn events_arrived(&self, journal: &Journal, fates: &BTreeMap<u64, u32>) -> Verdict {
+        for (token, raised) in &journal.raised {
+            let instance = &raised.instance;
+            if self.damaged.contains(instance) {
+                continue;
+            }
+            let times = fates.get(token).copied().unwrap_or_default();
+            holds(times <= 1, || {
+                format!("I2: event {token} for {instance} arrived {times} times")
+            })?;
+            let meant_is_over = raised.meant.is_some_and(|meant| {
+                self.runs.get(instance).is_some_and(|runs| runs.keys().any(|run| *run > meant))
+            });
+            let excused = meant_is_over || self.was_replaced_since(instance, raised.runs_before);
+            holds(!raised.accepted || times == 1 || excused, || {
+                format!("I2: event {token} for {instance} was accepted and is nowhere")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a replay showed.
+#[derive(Default)]
+struct Replayed {
+    consumed: Vec<u64>,
+    uuids: Vec<uuid::Uuid>,
+    custom_status: Option<Payload>,
+}
+
+/// I12: the same code gives the same actions, byte for byte, from the beginning and from any turn.
+fn replays(key: &ExecutionKey, archived: &Archived, rng: &mut Rng) -> Result<Replayed, String> {
+    let kept = code::take_outside();
+    let _ = code::take_seen();
+    let result = step_through(key, archived);
+    let seen = code::take_seen();
+    let result = result.and_then(|(custom_status, turns)| {
+        // From every prefix where there are few turns, from some where there are many.
+        for _ in 0..turns.len().min(4) {
+            let cut = *rng.pick(&turns);
+            from_prefix(key, archived, cut)?;
+        }
+        Ok(Replayed { consumed: seen.consumed, uuids: seen.uuids, custom_status })
+    });
+    drop(code::take_outside());
+    code::put_outside(kept);
+    let _ = code::take_seen();
+    result
+}
+
+/// Applies the arrivals one by one; returns the last custom status and where the turns end.
+fn step_through(
+    key: &ExecutionKey,
+    archived: &Archived,
+) -> Result<(Option<Payload>, Vec<usize>), String> {
+    let mut orchestration = Orchestration::new(key.clone(), code::orchestrator(false), None);
+    let mut custom_status = None;
+    let mut turns = Vec::new();
+    let mut at = 0;
+    while at < archived.events.len() {
+        at = one_turn(key, &mut orchestration, archived, at, &mut custom_status)?;
+        turns.push(at);
+    }
+    Ok((custom_status, turns))
+}
+
+/// Applies the arrival at `at` and compares what the code asks for; returns where the next arrival is.
+fn one_turn(
+    key: &ExecutionKey,
+    orchestration: &mut Orchestration,
+    archived: &Archived,
+    mut at: usize,
+    custom_status: &mut Option<Payload>,
+) -> Result<usize, String> {
+    let arrival = &archived.events[at];
+    holds(!arrival.is.is_decision() || at == 0, || {
+        format!("I12: {key}: {} (event {at}) was asked for by no code", arrival.is.summary())
+    })?;
+    let actions = orchestration.advance(arrival);
+    at += 1;
+    for action in actions {
+        if let Action::SetCustomStatus(status) = action {
+            *custom_status = Some(status);
+            continue;
+        }
+        let summary = action.summary();
+        let recorded = archived.events.get(at);
+        let same = recorded.is_some_and(|recorded| {
+            action.into_event().is_some_and(|event| {
+                serde_json::to_vec(&event).ok() == serde_json::to_vec(&recorded.is).ok()
+            })
+        });
+        holds(same, || {
+            format!(
+                "I12: {key}: event {at} is {}, a replay asks for {summary}",
+                recorded.map_or_else(|| "missing".into(), |event| event.is.summary())
+            )
+        })?;
+        at += 1;
+    }
+    if let Some(next) = archived.events.get(at)
+        && next.is.is_decision()
+    {
+        let by_engine = matches!(&next.is, EventKind::ExecutionFailed { failure }
+            if matches!(failure.class, crate::model::FailureClass::ForeignAwait));
+        holds(by_engine, || {
+            format!("I12: {key}: event {at} is {}, a replay asks for nothing", next.is.summary())
+        })?;
+        at += 1;
+    }
+    Ok(at)
+}
+
+/// A replay up to some turn, then live: as an owner does that rebuilds an instance.
+fn from_prefix(key: &ExecutionKey, archived: &Archived, cut: usize) -> Verdict {
+    let mut orchestration = Orchestration::new(key.clone(), code::orchestrator(false), None);
+    orchestration
+        .replay(&archived.events[..cut])
+        .map_err(|divergence| format!("I12: {key} up to event {cut}: {divergence}"))?;
+    let mut at = cut;
+    while at < archived.events.len() {
+        at = one_turn(key, &mut orchestration, archived, at, &mut None)?;
+    }
+    Ok(())
+}
+
+fn custom_status_is(key: &ExecutionKey, run: &RunSeen, last: Option<&Payload>) -> Verdict {
+    holds(run.row.custom_status.as_ref() == last, || {
+        format!("I4: the custom status of {key} is not the one that its code set last")
+    })
+}
+
+/// I2, one execution: what was raised was consumed or is listed, and not both.
+fn events_add_up(
+    key: &ExecutionKey,
+    run: &RunSeen,
+    archived: &Archived,
+    consumed: &[u64],
+    fates: &mut BTreeMap<u64, u32>,
+) -> Verdict {
+    let mut places: BTreeMap<u64, u32> = BTreeMap::new();
+    let listed = run.row.unconsumed.iter().filter_map(|event| token(&event.input));
+    for token in consumed.iter().copied().chain(listed) {
+        *places.entry(token).or_default() += 1;
+    }
+    let mut raised = BTreeSet::new();
+    for token in archived.raised() {
+        holds(raised.insert(token), || {
+            format!("I2: {key} has event {token} twice in its history")
+        })?;
+        let times = places.get(&token).copied().unwrap_or_default();
+        // Without its code nobody can say what a held instance had consumed; nor does it matter of one
+        // that another start replaced.
+        let unknown = run.held || run.replaced;
+        holds(times == 1 || (times == 0 && unknown), || {
+            format!("I2: {key}: event {token} was consumed or listed {times} times")
+        })?;
+        if times == 0 {
+            places.insert(token, 1);
+        }
+    }
+    for (token, times) in places {
+        *fates.entry(token).or_default() += times;
+    }
+    Ok(())
+}

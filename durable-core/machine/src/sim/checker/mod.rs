@@ -1,0 +1,358 @@
+//! Says whether what happened was right. It knows the public contract only: what clients were told, what
+//! bodies of activities ran, and what the store holds, read through the codec. Of the partition it knows
+//! nothing.
+
+mod execution;
+mod last;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use execution::Archived;
+
+use super::journal::{Asked, Journal, Raised};
+use super::script::Work;
+use crate::codec;
+use crate::model::{
+    Attempt, CallNumber, EventKind, ExecutionKey, Failure, Fence, InstanceId, PartitionId, Payload,
+    RunNumber, RuntimeStatus, StatusRow, Timestamp,
+};
+use crate::partition::{Answer, AttemptKey, StartAttempt};
+use crate::store::{Commit, ListQuery, StoreModel};
+
+/// What was found to be wrong, in a sentence.
+pub(super) type Verdict = Result<(), String>;
+
+#[derive(Debug, Default)]
+pub(super) struct Checker {
+    runs: BTreeMap<InstanceId, BTreeMap<RunNumber, RunSeen>>,
+    bodies: BTreeMap<(ExecutionKey, CallNumber), Vec<Body>>,
+    answers: BTreeMap<AttemptKey, Timestamp>,
+    opened: BTreeMap<PartitionId, Fence>,
+    committed: BTreeMap<PartitionId, Fence>,
+    backoffs: BTreeMap<AttemptKey, i64>,
+    /// Instances whose stored rows were damaged on purpose: nothing is promised of them.
+    pub(super) damaged: BTreeSet<InstanceId>,
+    /// How far clocks of two owners may be apart.
+    clock_slack_micros: i64,
+}
+
+/// One run of an instance, as the store showed it.
+#[derive(Debug)]
+struct RunSeen {
+    row: StatusRow,
+    executions: BTreeMap<ExecutionKey, Archived>,
+    /// The engine held it in the commit before the last.
+    held: bool,
+    /// A later run took its place before it had ended.
+    replaced: bool,
+}
+
+/// One time that a body ran.
+#[derive(Debug)]
+struct Body {
+    attempt: Attempt,
+    result: Option<Result<Payload, Box<Failure>>>,
+}
+
+impl Checker {
+    pub(super) fn new(clock_slack_micros: i64) -> Self {
+        Self { clock_slack_micros, ..Self::default() }
+    }
+
+    /// A new owner took a partition over.
+    pub(super) fn opened(&mut self, partition: PartitionId, fence: Fence) -> Verdict {
+        let before = self.opened.insert(partition, fence).unwrap_or_default();
+        holds(fence > before, || format!("I7: fence {fence} was given out after {before}"))
+    }
+
+    /// A commit took effect: looks at every row that it may have touched.
+    pub(super) fn committed(
+        &mut self,
+        fence: Fence,
+        commit: &Commit,
+        store: &StoreModel,
+        journal: &mut Journal,
+    ) -> Verdict {
+        let newest = self.opened.get(&commit.partition).copied().unwrap_or_default();
+        holds(fence == newest, || {
+            format!("I7: a commit of fence {fence} took effect while {newest} was the newest")
+        })?;
+        self.committed.insert(commit.partition, fence);
+        for write in &commit.instances {
+            let before = self.archived(&write.key).map_or(0, |archived| archived.events.len());
+            self.look_at(&write.key.instance, store)?;
+            for (instance, token) in self.sent_since(&write.key, before) {
+                let raised = Raised {
+                    meant: None,
+                    accepted: store.status(&instance).is_some(),
+                    runs_before: self.runs_begun(&instance),
+                    instance,
+                };
+                journal.raised.insert(token, raised);
+            }
+        }
+        Ok(())
+    }
+
+    fn archived(&self, key: &ExecutionKey) -> Option<&Archived> {
+        self.runs.get(&key.instance)?.get(&key.run)?.executions.get(key)
+    }
+
+    /// Events for other instances that an execution has sent, behind that place of its history.
+    fn sent_since(&self, key: &ExecutionKey, before: usize) -> Vec<(InstanceId, u64)> {
+        let events = self.archived(key).and_then(|archived| archived.events.get(before..));
+        events
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|event| match &event.is {
+                EventKind::EventSent { instance, input, .. } => {
+                    last::token(input).map(|token| (instance.clone(), token))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Reads an instance's rows and compares them with what they were.
+    fn look_at(&mut self, instance: &InstanceId, store: &StoreModel) -> Verdict {
+        if self.damaged.contains(instance) {
+            return Ok(());
+        }
+        let Some(stored) = store.load(instance) else {
+            return Err(format!("I1: {instance} is in no row any more"));
+        };
+        let Some(row) = stored.status else { return Ok(()) };
+        let rows = store.history(instance).unwrap_or_default();
+        let runs = self.runs.entry(instance.clone()).or_default();
+        if rows.is_empty() {
+            // Pending: accepted and not begun.
+            return holds(!runs.contains_key(&row.run), || {
+                format!("I3: the history of {} is gone", row.key())
+            });
+        }
+        let newest = runs.keys().next_back().copied().unwrap_or_default();
+        holds(row.run >= newest, || format!("I1: {instance} went back from run {newest}"))?;
+        if row.run > newest
+            && let Some(last) = runs.get_mut(&newest)
+        {
+            last.replaced = !last.row.status.is_terminal();
+        }
+        let seen = runs.entry(row.run).or_insert_with(|| RunSeen {
+            row: row.clone(),
+            executions: BTreeMap::new(),
+            held: false,
+            replaced: false,
+        });
+        seen.held = seen.row.hold.is_some();
+        seen.row = row.clone();
+        let archived = seen.executions.entry(row.key()).or_default();
+        archived.extend(&row.key(), &rows, &self.bodies)?;
+        archived.agrees_with(&row)?;
+        if let Some(body) = stored.in_flight {
+            holds(!row.status.is_terminal(), || {
+                format!("{} ended with work in flight", row.key())
+            })?;
+            self.delays_stand(&row.key(), &body)?;
+        }
+        if row.status.is_terminal() && stored.timer.is_some() {
+            return Err(format!("I6: {} ended with a timer row", row.key()));
+        }
+        let archived = &self.runs[instance][&row.run].executions[&row.key()];
+        archived.earliest_timer_is(&row.key(), stored.timer)
+    }
+
+    /// Delays between attempts are decided once: what was recorded of an attempt stays.
+    fn delays_stand(&mut self, key: &ExecutionKey, body: &[u8]) -> Verdict {
+        let row: serde_json::Value = codec::decode_row(body)
+            .map_err(|error| format!("the in-flight row of {key} does not decode: {error}"))?;
+        let Some(calls) = row.get("calls").and_then(serde_json::Value::as_object) else {
+            return Ok(());
+        };
+        for (call, record) in calls {
+            let number = |name| record.get(name).and_then(serde_json::Value::as_i64);
+            let (Ok(call), Some(attempt), Some(not_before)) =
+                (call.parse(), number("attempt"), number("not_before"))
+            else {
+                continue;
+            };
+            let attempt = AttemptKey {
+                key: key.clone(),
+                call: CallNumber(call),
+                attempt: Attempt(u32::try_from(attempt).unwrap_or_default()),
+            };
+            let first = *self.backoffs.entry(attempt).or_insert(not_before);
+            // A start that was put off because the instance is paused is not a delay between attempts.
+            holds(first == not_before || number("starts") != Some(1), || {
+                format!("I5: call {call} of {key}: its delay moved from {first} to {not_before}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An attempt is to be started: its schedule must be durable, its delay over.
+    pub(super) fn attempt_starts(&mut self, start: &StartAttempt, now: Timestamp) -> Verdict {
+        let AttemptKey { key, call, attempt } = &start.attempt;
+        if self.damaged.contains(&key.instance) {
+            return Ok(());
+        }
+        let scheduled = self.archived(key).and_then(|archived| archived.scheduled(*call)).ok_or_else(|| {
+            format!("I5: attempt {attempt} of call {call} of {key} starts, its schedule is not stored")
+        })?;
+        let Some(previous) = attempt.0.checked_sub(1).filter(|previous| *previous > 0) else {
+            return Ok(());
+        };
+        let policy = scheduled.options.retry.as_ref().ok_or_else(|| {
+            format!("I5: attempt {attempt} of call {call} of {key}, which has no retry policy")
+        })?;
+        holds(policy.attempts_max == 0 || attempt.0 <= policy.attempts_max, || {
+            format!("I5: attempt {attempt} of call {call} of {key}, of {}", policy.attempts_max)
+        })?;
+        let earlier = AttemptKey { attempt: Attempt(previous), ..start.attempt.clone() };
+        if let Some(ended) = self.answers.get(&earlier)
+            && scheduled.options.start_to_finish.is_none()
+        {
+            let exponent = f64::from(previous - 1);
+            let delay = (policy.delay.as_secs_f64() * policy.backoff.powf(exponent))
+                .min(policy.delay_max.as_secs_f64())
+                * (1.0 - policy.jitter);
+            let least = ended.after(std::time::Duration::from_secs_f64(delay * 0.999));
+            let slack = self.clock_slack_micros;
+            holds(now.as_micros() + slack >= least.as_micros(), || {
+                format!(
+                    "I5: attempt {attempt} of call {call} of {key} starts at {now}, not after {least}"
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A body ran.
+    pub(super) fn body_ran(
+        &mut self,
+        attempt: &AttemptKey,
+        result: Option<Result<Payload, Box<Failure>>>,
+    ) {
+        let body = Body { attempt: attempt.attempt, result };
+        self.bodies.entry((attempt.key.clone(), attempt.call)).or_default().push(body);
+    }
+
+    /// The answer of an attempt reached an owner, for the first time or again.
+    pub(super) fn attempt_answered(&mut self, attempt: &AttemptKey, now: Timestamp) {
+        let first = self.answers.entry(attempt.clone()).or_insert(now);
+        *first = now.min(*first);
+    }
+
+    /// A client is told something: what it is told must be durable now.
+    pub(super) fn answered(
+        &mut self,
+        asked: &Asked,
+        answer: &Answer,
+        store: &StoreModel,
+        journal: &mut Journal,
+    ) -> Verdict {
+        match (asked, answer) {
+            (Asked::Start { token }, Answer::Started(run)) => {
+                if let Some(start) = journal.starts.get_mut(token) {
+                    start.told = Some(*run);
+                    let durable = store.status(&start.instance).is_some_and(|row| row.run >= *run);
+                    return holds(durable || self.damaged.contains(&start.instance), || {
+                        format!(
+                            "I1: the start of {} was answered, the store has none",
+                            start.instance
+                        )
+                    });
+                }
+                Ok(())
+            }
+            (Asked::Raise { token, id }, Answer::Accepted) => {
+                let Some(raised) = journal.raised.get_mut(token) else { return Ok(()) };
+                raised.accepted = true;
+                let instance = raised.instance.clone();
+                let runs_before = raised.runs_before;
+                let durable = self.damaged.contains(&instance)
+                    || self.was_replaced_since(&instance, runs_before)
+                    || self.event_is_somewhere(&instance, *token)
+                    || store.load(&instance).and_then(|stored| stored.in_flight).is_some_and(
+                        |body| String::from_utf8_lossy(&body).contains(&format!("\"{id}\"")),
+                    );
+                holds(durable, || {
+                    format!(
+                        "I2: event {token} for {instance} was accepted, the store does not have it"
+                    )
+                })
+            }
+            (Asked::Terminate { instance, meant, runs_before }, Answer::Accepted) => {
+                let durable = self.damaged.contains(instance)
+                    || self.was_replaced_since(instance, *runs_before)
+                    || store.status(instance).is_some_and(|row| {
+                        row.status.is_terminal() || meant.is_some_and(|meant| row.run > meant)
+                    })
+                    || self.runs_begun(instance) > *runs_before;
+                holds(durable, || {
+                    format!(
+                        "I4: the terminate of {instance} was accepted, the store shows it active"
+                    )
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What may be seen of an instance is announced.
+    pub(super) fn announced(&self, row: &StatusRow, store: &StoreModel) -> Verdict {
+        let durable = store.status(&row.instance).is_some_and(|stored| {
+            stored.run > row.run
+                || (stored.run == row.run
+                    && (!row.status.is_terminal() || stored.status.is_terminal()))
+        });
+        holds(durable || self.damaged.contains(&row.instance), || {
+            format!("I4: {} was announced as {}, the store has another", row.key(), row.status)
+        })
+    }
+
+    /// Runs of an instance that have begun.
+    pub(super) fn runs_begun(&self, instance: &InstanceId) -> usize {
+        self.runs.get(instance).map_or(0, BTreeMap::len)
+    }
+
+    fn was_replaced_since(&self, instance: &InstanceId, runs_before: usize) -> bool {
+        self.runs.get(instance).is_some_and(|runs| {
+            runs.values().skip(runs_before.saturating_sub(1)).any(|run| run.replaced)
+        })
+    }
+
+    fn event_is_somewhere(&self, instance: &InstanceId, token: u64) -> bool {
+        self.runs
+            .get(instance)
+            .is_some_and(|runs| runs.values().any(|run| run.tokens().contains(&token)))
+    }
+
+    /// The counters agree with the rows.
+    pub(super) fn counts_agree(store: &StoreModel) -> Verdict {
+        let mut counted: BTreeMap<RuntimeStatus, u64> = BTreeMap::new();
+        for row in store.list(&ListQuery::default(), None, usize::MAX).rows {
+            *counted.entry(row.status).or_default() += 1;
+        }
+        let counts = store.counts();
+        holds(counts == counted, || {
+            format!("I4: the counters say {counts:?}, the rows {counted:?}")
+        })
+    }
+}
+
+impl RunSeen {
+    /// Tokens of all external events in histories and in the list of the unconsumed.
+    fn tokens(&self) -> BTreeSet<u64> {
+        let listed = self.row.unconsumed.iter().filter_map(|event| last::token(&event.input));
+        self.executions.values().flat_map(Archived::raised).chain(listed).collect()
+    }
+}
+
+/// What the body of a call was to do.
+fn work(input: &Payload) -> Option<Work> {
+    input.to().ok()
+}
+
+fn holds(right: bool, wrong: impl FnOnce() -> String) -> Verdict {
+    if right { Ok(()) } else { Err(wrong()) }
+}

@@ -1,0 +1,211 @@
+//! What clients want: starts of few ids over and over, events, suspends, resumes, terminates, drawn in
+//! advance from the seed.
+
+use std::sync::Arc;
+
+use super::code::{EventToken, RARE, SCRIPTED};
+use super::journal::{Journal, Raised, Start};
+use super::rng::Rng;
+use super::script::{Author, EVENTS};
+use crate::model::{
+    Acceptance, Command, Envelope, EnvelopeId, InstanceId, Payload, ReusePolicy, RunNumber,
+    StartNonce, StatusRow, Timestamp,
+};
+
+const SECOND: i64 = 1_000_000;
+
+/// How a request travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Into the store first, as another process does it.
+    Stored,
+    /// To the owner in its own process.
+    Direct,
+    /// The same, under an id of the caller's that has to be recognised.
+    Remembered,
+}
+
+#[derive(Debug)]
+pub(super) enum Wish {
+    Start {
+        token: u64,
+        acceptance: Box<Acceptance>,
+        way: Way,
+    },
+    /// With the token of the event, if it is one.
+    Command {
+        token: Option<u64>,
+        envelope: Box<Envelope>,
+        way: Way,
+    },
+    Damage(InstanceId),
+    WakeOutside,
+}
+
+pub(super) struct Clients {
+    rng: Rng,
+    author: Author,
+    /// Ids that starts use again and again.
+    ids: Vec<InstanceId>,
+    /// Ids that were made for one start each.
+    made: Vec<InstanceId>,
+    envelopes: u64,
+    direct: u64,
+}
+
+impl Clients {
+    pub(super) fn new(mut rng: Rng) -> Self {
+        let count = 3 + rng.index(8);
+        let ids: Vec<_> = (0..count)
+            .map(|n| InstanceId::new(format!("i{n}")).expect("letters and digits"))
+            .collect();
+        let author = Author::new(rng.fork(), ids.clone());
+        Self { rng, author, ids, made: Vec::new(), envelopes: 0, direct: 0 }
+    }
+
+    /// All wishes of a seed, with their times.
+    pub(super) fn plan(&mut self, journal: &mut Journal) -> Vec<(i64, Wish)> {
+        let span = *self.rng.pick(&[SECOND, 20 * SECOND, 600 * SECOND]);
+        let mut wishes = Vec::new();
+        for id in self.ids.clone() {
+            let at = self.rng.within(0, span / 4);
+            wishes.push((at, self.start(id, journal)));
+        }
+        for _ in 0..10 + self.rng.index(50) {
+            let at = self.rng.within(0, span);
+            wishes.push((at, self.wish(journal)));
+        }
+        wishes
+    }
+
+    fn wish(&mut self, journal: &mut Journal) -> Wish {
+        let used_again = self.rng.pick(&self.ids).clone();
+        let instance = if !self.made.is_empty() && self.rng.chance(400) {
+            self.rng.pick(&self.made).clone()
+        } else {
+            used_again.clone()
+        };
+        match self.rng.below(100) {
+            0..=19 => self.start(used_again, journal),
+            20..=34 => self.start_direct(journal),
+            35..=79 => self.raise(instance, None, journal),
+            80..=84 => self.command(instance, Command::Suspend { reason: Some("wait".into()) }),
+            85..=90 => self.command(instance, Command::Resume { reason: None }),
+            91..=94 => self.command(instance, Command::Terminate { reason: Some("enough".into()) }),
+            95..=97 => Wish::WakeOutside,
+            _ => Wish::Damage(instance),
+        }
+    }
+
+    /// What brings a waiting instance on: a resume, or an event of each name.
+    pub(super) fn help(
+        &mut self,
+        row: &StatusRow,
+        resume: bool,
+        journal: &mut Journal,
+    ) -> Vec<Wish> {
+        let instance = row.instance.clone();
+        if resume {
+            let envelope = self.envelope(instance, Command::Resume { reason: None }, None);
+            return vec![Wish::Command { token: None, envelope, way: Way::Stored }];
+        }
+        EVENTS
+            .iter()
+            .map(|name| {
+                let (token, command) = self.event(name);
+                self.note(token, &instance, None, journal);
+                let envelope = self.envelope(instance.clone(), command, None);
+                Wish::Command { token: Some(token), envelope, way: Way::Stored }
+            })
+            .collect()
+    }
+
+    fn acceptance(&mut self, instance: InstanceId, journal: &mut Journal) -> (u64, Acceptance) {
+        let script = self.author.script();
+        let token = script.token;
+        let input = Payload::of(&script).expect("a script is JSON");
+        let start = Start { instance: instance.clone(), input: input.clone(), told: None };
+        journal.starts.insert(token, start);
+        let acceptance = Acceptance {
+            instance,
+            run: RunNumber(0),
+            nonce: StartNonce(uuid::Uuid::from_u64_pair(self.rng.bits(), self.rng.bits())),
+            name: if self.rng.chance(150) { RARE } else { SCRIPTED }.into(),
+            input,
+            accepted_at: Timestamp::MIN,
+            reuse: *self.rng.pick(&[
+                ReusePolicy::RefuseActive,
+                ReusePolicy::UseActive,
+                ReusePolicy::ReplaceActive,
+            ]),
+            scheduled_for: None,
+            parent: None,
+            version: None,
+            tags: Vec::new(),
+            trace: None,
+        };
+        (token, acceptance)
+    }
+
+    fn start(&mut self, instance: InstanceId, journal: &mut Journal) -> Wish {
+        let (token, acceptance) = self.acceptance(instance, journal);
+        Wish::Start { token, acceptance: Box::new(acceptance), way: Way::Stored }
+    }
+
+    /// Under an id that was made for it.
+    fn start_direct(&mut self, journal: &mut Journal) -> Wish {
+        self.direct += 1;
+        let instance = InstanceId::new(format!("d{}", self.direct)).expect("letters and digits");
+        self.made.push(instance.clone());
+        let (token, acceptance) = self.acceptance(instance, journal);
+        Wish::Start { token, acceptance: Box::new(acceptance), way: Way::Direct }
+    }
+
+    fn event(&mut self, name: &str) -> (u64, Command) {
+        let token = self.author.token();
+        let input = Payload::of(&EventToken { event: token }).expect("a number is JSON");
+        (token, Command::Raise { name: name.into(), input })
+    }
+
+    fn note(
+        &mut self,
+        token: u64,
+        instance: &InstanceId,
+        meant: Option<RunNumber>,
+        journal: &mut Journal,
+    ) {
+        let raised = Raised { instance: instance.clone(), meant, accepted: false, runs_before: 0 };
+        journal.raised.insert(token, raised);
+    }
+
+    fn raise(
+        &mut self,
+        instance: InstanceId,
+        meant: Option<RunNumber>,
+        journal: &mut Journal,
+    ) -> Wish {
+        let name = *self.rng.pick(&EVENTS);
+        let (token, command) = self.event(name);
+        self.note(token, &instance, meant, journal);
+        let envelope = self.envelope(instance, command, meant);
+        let way = *self.rng.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
+        Wish::Command { token: Some(token), envelope, way }
+    }
+
+    fn command(&mut self, instance: InstanceId, command: Command) -> Wish {
+        let envelope = self.envelope(instance, command, None);
+        let way = *self.rng.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
+        Wish::Command { token: None, envelope, way }
+    }
+
+    fn envelope(
+        &mut self,
+        instance: InstanceId,
+        command: Command,
+        run: Option<RunNumber>,
+    ) -> Box<Envelope> {
+        self.envelopes += 1;
+        let id = EnvelopeId(Arc::from(format!("e{}", self.envelopes)));
+        Box::new(Envelope { id, instance, run, command })
+    }
+}

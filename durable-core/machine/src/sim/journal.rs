@@ -1,0 +1,55 @@
+//! What clients asked for and what they were told: the checker's only source for what was promised.
+
+use std::collections::BTreeMap;
+
+use crate::model::{EnvelopeId, InstanceId, Payload, RunNumber};
+use crate::partition::Ticket;
+
+/// A client's start.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) instance: InstanceId,
+    pub(super) input: Payload,
+    /// The run that the client was told, once it was.
+    pub(super) told: Option<RunNumber>,
+}
+
+/// A client's event, or an orchestrator's.
+#[derive(Debug)]
+pub(super) struct Raised {
+    pub(super) instance: InstanceId,
+    /// The run that is meant; `None` means any.
+    pub(super) meant: Option<RunNumber>,
+    /// Whether the sender was told that it was taken.
+    pub(super) accepted: bool,
+    /// Runs of the instance that had begun when it was sent.
+    pub(super) runs_before: usize,
+}
+
+/// Who waits for an answer, and what a positive one promises.
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    Start { token: u64 },
+    Raise { token: u64, id: EnvelopeId },
+    Terminate { instance: InstanceId, meant: Option<RunNumber>, runs_before: usize },
+    Other,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    /// By the token of their script.
+    pub(super) starts: BTreeMap<u64, Start>,
+    /// By the token of their payload.
+    pub(super) raised: BTreeMap<u64, Raised>,
+    pub(super) tickets: BTreeMap<Ticket, Asked>,
+    next_ticket: u64,
+}
+
+impl Journal {
+    pub(super) fn ticket(&mut self, asked: Asked) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.tickets.insert(ticket, asked);
+        ticket
+    }
+}

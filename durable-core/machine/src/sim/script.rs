@@ -1,0 +1,255 @@
+//! What an orchestrator of the workload does: a small tree, drawn from the seed, in which every primitive
+//! stands inside every other. It travels as the instance's input, so that the code is the same for all.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::rng::Rng;
+use crate::model::{ActivityOptions, InstanceId, RetryPolicy};
+
+/// Names of external events. Few, so that waiters of one name meet.
+pub(super) const EVENTS: [&str; 3] = ["red", "green", "blue"];
+
+const MILLI: i64 = 1_000;
+const SECOND: i64 = 1_000 * MILLI;
+const DAY: i64 = 86_400 * SECOND;
+
+/// The input of an instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Script {
+    /// Tells the start that gave this input from every other.
+    pub(super) token: u64,
+    pub(super) steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Step {
+    /// An activity; its failure is a value like another, or ends the orchestrator.
+    Call {
+        work: Work,
+        options: Box<ActivityOptions>,
+        must: bool,
+    },
+    /// A timer this many microseconds from now; also none, and into the past.
+    Sleep(i64),
+    /// An external event, for as long as it takes.
+    Wait(String),
+    /// An external event or a time-out, by a race.
+    WaitFor {
+        name: String,
+        micros: i64,
+    },
+    /// Several waiters of one name, polled in order; some are dropped after their first poll.
+    Waiters {
+        name: String,
+        count: u32,
+        dropped: Vec<u32>,
+    },
+    Race(Box<Step>, Box<Step>),
+    Join(Vec<Step>),
+    /// As many as these, in the order of completion; the rest is dropped.
+    Unordered {
+        steps: Vec<Step>,
+        take: usize,
+    },
+    Seq(Vec<Step>),
+    /// Polled once, then dropped.
+    Glance(Box<Step>),
+    /// A custom status of so many characters.
+    Status {
+        token: u64,
+        characters: usize,
+    },
+    Uuid,
+    Random,
+    Now,
+    Send {
+        to: InstanceId,
+        name: String,
+        token: u64,
+    },
+    /// Awaits something of another runtime.
+    Foreign,
+    Panic,
+    Fail(String),
+}
+
+/// The input of an activity: it says what its body does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Work {
+    pub(super) token: u64,
+    /// The first attempts that never answer.
+    pub(super) hangs: u32,
+    /// The attempts after those that fail.
+    pub(super) fails: u32,
+    pub(super) kind: String,
+    pub(super) permanent: bool,
+    pub(super) micros: i64,
+    /// Characters of its result beside the token.
+    pub(super) size: usize,
+}
+
+/// Draws scripts.
+pub(super) struct Author {
+    rng: Rng,
+    tokens: u64,
+    receivers: Vec<InstanceId>,
+    /// What a seed's scripts are made of: one kind of step often, all others sometimes.
+    theme: u64,
+    /// Sleeps are short, so that a seed's time passes with its faults.
+    brisk: bool,
+    steps_left: usize,
+}
+
+const KINDS: u64 = 18;
+/// Scripts stay small: many instances of few steps meet more interleavings than one of many.
+const STEPS_MAX: usize = 60;
+
+impl Author {
+    pub(super) fn new(mut rng: Rng, receivers: Vec<InstanceId>) -> Self {
+        let theme = rng.below(KINDS);
+        let brisk = rng.chance(700);
+        Self { rng, tokens: 0, receivers, theme, brisk, steps_left: STEPS_MAX }
+    }
+
+    /// A number that nothing else of this seed has.
+    pub(super) fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    pub(super) fn script(&mut self) -> Script {
+        self.steps_left = STEPS_MAX;
+        let steps = 1 + self.rng.index(4);
+        Script { token: self.token(), steps: (0..steps).map(|_| self.step(3)).collect() }
+    }
+
+    fn event(&mut self) -> String {
+        (*self.rng.pick(&EVENTS)).to_owned()
+    }
+
+    fn steps(&mut self, depth: u32, count: usize) -> Vec<Step> {
+        (0..count).map(|_| self.step(depth - 1)).collect()
+    }
+
+    fn step(&mut self, depth: u32) -> Step {
+        self.steps_left = self.steps_left.saturating_sub(1);
+        let kind = if self.rng.chance(300) { self.theme } else { self.rng.below(KINDS) };
+        let nests = depth > 0 && self.steps_left > 0;
+        match kind {
+            0..=2 => self.call(),
+            3 | 4 => Step::Sleep(self.micros()),
+            5 => Step::Wait(self.event()),
+            6 => Step::WaitFor { name: self.event(), micros: self.micros() },
+            7 => {
+                let count = 2 + self.rng.small(4);
+                let dropped = (0..count).filter(|_| self.rng.chance(300)).collect();
+                Step::Waiters { name: self.event(), count, dropped }
+            }
+            8 | 9 if nests => {
+                Step::Race(Box::new(self.step(depth - 1)), Box::new(self.step(depth - 1)))
+            }
+            10 if nests => {
+                if self.rng.chance(120) {
+                    // More than 30 children: such a `join_all` polls only those that were woken.
+                    let count = 31 + self.rng.index(10);
+                    return Step::Join((0..count).map(|_| self.leaf()).collect());
+                }
+                let count = 1 + self.rng.index(4);
+                Step::Join(self.steps(depth, count))
+            }
+            11 if nests => {
+                let count = 1 + self.rng.index(5);
+                let steps = self.steps(depth, count);
+                Step::Unordered { take: 1 + self.rng.index(count), steps }
+            }
+            12 if nests => {
+                let count = 1 + self.rng.index(3);
+                Step::Seq(self.steps(depth, count))
+            }
+            13 if nests => Step::Glance(Box::new(self.step(depth - 1))),
+            14 => {
+                let characters = if self.rng.chance(15) { 17 * 1024 } else { self.rng.index(40) };
+                Step::Status { token: self.token(), characters }
+            }
+            15 => [Step::Uuid, Step::Random, Step::Now][self.rng.index(3)].clone(),
+            16 => Step::Send {
+                to: self.rng.pick(&self.receivers).clone(),
+                name: self.event(),
+                token: self.token(),
+            },
+            17 if self.rng.chance(150) => match self.rng.below(3) {
+                0 => Step::Foreign,
+                1 => Step::Panic,
+                _ => Step::Fail("Refused".into()),
+            },
+            _ => self.leaf(),
+        }
+    }
+
+    fn leaf(&mut self) -> Step {
+        match self.rng.below(8) {
+            0..=4 => self.call(),
+            5 => Step::Wait(self.event()),
+            _ => Step::Sleep(self.micros()),
+        }
+    }
+
+    fn micros(&mut self) -> i64 {
+        match self.rng.below(if self.brisk { 6 } else { 9 }) {
+            0 => 0,
+            1 => -self.rng.within(1, 2 * DAY),
+            2 => MILLI,
+            3..=5 => self.rng.within(MILLI, 20 * SECOND),
+            6 => 8 * DAY,
+            7 => 400 * DAY,
+            _ => self.rng.within(SECOND, DAY),
+        }
+    }
+
+    fn call(&mut self) -> Step {
+        let mut options = ActivityOptions::default();
+        let mut hangs = 0;
+        if self.rng.chance(500) {
+            let delay = Duration::from_millis(self.rng.below(5_000));
+            let mut policy = if self.rng.chance(500) {
+                RetryPolicy::exponential(delay)
+            } else {
+                RetryPolicy::fixed(delay)
+            };
+            policy = policy.attempts(1 + self.rng.small(5));
+            if self.rng.chance(300) {
+                policy = policy.jitter(0.5);
+            }
+            if self.rng.chance(200) {
+                policy = policy.max_delay(Duration::from_millis(self.rng.below(9_000)));
+            }
+            if self.rng.chance(200) {
+                policy = policy.total_time(Duration::from_millis(self.rng.below(20_000)));
+            }
+            if self.rng.chance(200) {
+                policy = policy.except("Declined");
+            }
+            options.retry = Some(policy);
+        }
+        if self.rng.chance(250) {
+            options.start_to_finish = Some(Duration::from_millis(1 + self.rng.below(4_000)));
+            hangs = if self.rng.chance(400) { self.rng.small(3) } else { 0 };
+        }
+        let work = Work {
+            token: self.token(),
+            hangs,
+            fails: if self.rng.chance(450) { self.rng.small(5) } else { 0 },
+            kind: if self.rng.chance(300) { "Declined" } else { "Busy" }.into(),
+            permanent: self.rng.chance(60),
+            micros: if self.rng.chance(200) {
+                self.rng.within(0, 8 * SECOND)
+            } else {
+                self.rng.within(0, 20 * MILLI)
+            },
+            size: if self.rng.chance(100) { self.rng.index(3_000) } else { self.rng.index(20) },
+        };
+        Step::Call { work, options: Box::new(options), must: self.rng.chance(80) }
+    }
+}

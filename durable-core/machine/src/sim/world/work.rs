@@ -1,0 +1,162 @@
+//! What runs outside the partition: bodies of activities, and the requests of clients.
+
+use super::owners::OwnerId;
+use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
+use crate::model::{PartitionId, Timestamp};
+use crate::partition::StartAttempt;
+use crate::sim::clients::{Way, Wish};
+use crate::sim::code;
+use crate::sim::faults::Fault;
+use crate::sim::journal::Asked;
+use crate::sim::script::Work;
+use crate::store::{AcceptOutcome, SendOutcome};
+
+impl World {
+    /// An attempt runs, if the process that was to run it lives.
+    pub(super) fn run_body(&mut self, id: OwnerId, start: &StartAttempt) {
+        let Some(owner) = self.owners.get(&id) else { return };
+        let partition = owner.partition;
+        let Ok(work) = start.input.to::<Work>() else { return };
+        let result = code::body(&work, start.attempt.attempt);
+        self.tell(format_args!(
+            "{id} runs {} {} attempt {}",
+            start.attempt.key, start.attempt.call, start.attempt.attempt
+        ));
+        self.checker.body_ran(&start.attempt, result.clone());
+        if start.start_to_finish.is_some() {
+            self.deliver_inside(id, Delivery::AttemptStarted(start.attempt.clone()));
+        }
+        let Some(result) = result else { return };
+        let ended = Delivery::AttemptEnded(start.attempt.clone(), result);
+        if self.fault(Fault::AnswerTwice) {
+            let delay = work.micros + self.transit() + self.rng.within(0, MINUTE);
+            self.after(delay, Happening::Reach(partition, ended.clone()));
+        }
+        let delay = work.micros + self.transit();
+        self.after(delay, Happening::Feed(id, ended));
+    }
+
+    pub(super) fn client(&mut self, wish: Wish) -> Verdict {
+        match wish {
+            Wish::Start { token, acceptance, way: Way::Direct } => {
+                let ticket = self.journal.ticket(Asked::Start { token });
+                let to = acceptance.instance.partition(self.partitions);
+                let delay = self.latency();
+                let run = self.run_number();
+                let acceptance =
+                    crate::model::Acceptance { run, accepted_at: self.wall(), ..*acceptance };
+                self.after(delay, Happening::Reach(to, Delivery::Start(acceptance, ticket)));
+            }
+            Wish::Start { token, acceptance, way: Way::Stored | Way::Remembered } => {
+                let to = acceptance.instance.partition(self.partitions);
+                let run = self.run_number();
+                let stamped = crate::model::Acceptance {
+                    run,
+                    accepted_at: self.wall(),
+                    ..(*acceptance).clone()
+                };
+                let outcome = self.store.accept(&stamped);
+                self.counters_sampled()?;
+                self.tell(format_args!(
+                    "client starts {} ({:?}): {outcome:?}",
+                    stamped.instance, stamped.reuse
+                ));
+                let retry = self.fault(Fault::ClientRetry);
+                if retry {
+                    let delay = self.rng.within(SECOND, 5 * MINUTE);
+                    let wish = Wish::Start { token, acceptance, way: Way::Stored };
+                    self.after(delay, Happening::Client(wish));
+                } else if let AcceptOutcome::Accepted(run) = outcome
+                    && let Some(start) = self.journal.starts.get_mut(&token)
+                {
+                    start.told = Some(run);
+                }
+                self.wake(to);
+            }
+            Wish::Command { token, envelope, way } => {
+                let instance = envelope.instance.clone();
+                let to = instance.partition(self.partitions);
+                let runs_before = self.checker.runs_begun(&instance);
+                if let Some(raised) = token.and_then(|token| self.journal.raised.get_mut(&token)) {
+                    raised.runs_before = runs_before;
+                }
+                match way {
+                    Way::Stored => {
+                        let outcome = self.store.send(&envelope);
+                        self.tell(format_args!(
+                            "client sends {} to {instance}: {:?}: {outcome:?}",
+                            envelope.id, envelope.command
+                        ));
+                        if outcome == SendOutcome::Sent
+                            && let Some(raised) =
+                                token.and_then(|token| self.journal.raised.get_mut(&token))
+                        {
+                            raised.accepted = true;
+                        }
+                        if self.fault(Fault::ClientRetry) {
+                            let delay = self.rng.within(SECOND, 5 * MINUTE);
+                            let wish = Wish::Command { token, envelope, way };
+                            self.after(delay, Happening::Client(wish));
+                        }
+                        self.wake(to);
+                    }
+                    Way::Direct | Way::Remembered => {
+                        let asked = match (token, &envelope.command) {
+                            (Some(token), _) => Asked::Raise { token, id: envelope.id.clone() },
+                            (None, crate::model::Command::Terminate { .. }) => {
+                                Asked::Terminate { instance, meant: envelope.run, runs_before }
+                            }
+                            (None, _) => Asked::Other,
+                        };
+                        let ticket = self.journal.ticket(asked);
+                        let remember = way == Way::Remembered;
+                        if remember && self.fault(Fault::ClientRetry) {
+                            let delay = self.rng.within(SECOND, 5 * MINUTE);
+                            let envelope = envelope.clone();
+                            let wish = Wish::Command { token, envelope, way };
+                            self.after(delay, Happening::Client(wish));
+                        }
+                        let delay = self.latency();
+                        let delivery = Delivery::Command(*envelope, remember, ticket);
+                        self.after(delay, Happening::Reach(to, delivery));
+                    }
+                }
+            }
+            Wish::Damage(instance) => {
+                let rows = self.store.history(&instance).unwrap_or_default();
+                let active =
+                    self.store.status(&instance).is_some_and(|row| !row.status.is_terminal());
+                if active && !rows.is_empty() && self.fault(Fault::Damage) {
+                    self.tell(format_args!("the history of {instance} is damaged"));
+                    let bit = self.rng.below(8);
+                    self.store.damage(&instance, |body| {
+                        if let Some(byte) = body.get_mut(20) {
+                            *byte ^= 1 << bit;
+                        }
+                    });
+                    self.checker.damaged.insert(instance);
+                }
+            }
+            Wish::WakeOutside => {
+                if self.fault(Fault::ForeignWake) {
+                    self.after(0, Happening::WakeOutside);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells an owner that something is in the store; where that is lost, it looks by itself some time.
+    fn wake(&mut self, partition: PartitionId) {
+        let delay = if self.fault(Fault::Loss) { 5 * MINUTE } else { self.transit() };
+        self.after(delay, Happening::ReadArrivals(partition));
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_micros(super::EPOCH + self.micros)
+    }
+
+    fn run_number(&self) -> crate::model::RunNumber {
+        crate::model::RunNumber(u64::try_from(super::EPOCH + self.micros).expect("after 1970"))
+    }
+}
