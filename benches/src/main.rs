@@ -54,6 +54,23 @@ struct Arguments {
     /// Folder for the files, which are removed afterwards. The disk under it is what is measured.
     #[arg(long)]
     dir: Option<PathBuf>,
+
+    /// Opens the hub of a `sleepers` run in this folder and measures that.
+    #[arg(long, hide = true)]
+    reopen: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn setup(&self) -> Setup {
+        Setup {
+            memory: self.store == StoreKind::Memory,
+            instances: self.instances,
+            concurrency: self.concurrency,
+            finished: self.finished,
+            partitions: self.partitions,
+            dir: self.dir.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,20 +129,17 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(folder) = &arguments.reopen {
+        let report = workloads::reopen(arguments.setup(), folder).await?;
+        return Ok(print(&report, arguments.json)?);
+    }
     let chosen: &[Workload] = match &arguments.workload {
         Workload::All => &Workload::EACH,
         one => std::slice::from_ref(one),
     };
     for workload in chosen {
         for _ in 0..arguments.runs {
-            let setup = Setup {
-                memory: arguments.store == StoreKind::Memory,
-                instances: arguments.instances,
-                concurrency: arguments.concurrency,
-                finished: arguments.finished,
-                partitions: arguments.partitions,
-                dir: arguments.dir.clone(),
-            };
+            let setup = arguments.setup();
             let reports = match workload {
                 Workload::All => Vec::new(),
                 Workload::Fsync => floor::measure(setup.dir.as_deref())?,
@@ -135,7 +149,11 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
                 Workload::Timers => vec![workloads::timers(setup).await?],
                 Workload::Events => vec![workloads::events(setup).await?],
                 Workload::LongHistory => vec![workloads::long_history(setup).await?],
-                Workload::Sleepers => vec![workloads::sleepers(setup).await?],
+                Workload::Sleepers => {
+                    // Its second half runs, and reports, in a process of its own.
+                    workloads::sleepers(setup, arguments.json).await?;
+                    Vec::new()
+                }
             };
             for report in &reports {
                 print(report, arguments.json)?;

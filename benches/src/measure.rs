@@ -122,11 +122,6 @@ pub(crate) fn peak_rss_mib() -> f64 {
     memory_kib("VmHWM:") / 1024.0
 }
 
-/// The memory that it holds now.
-pub(crate) fn rss_mib() -> f64 {
-    memory_kib("VmRSS:") / 1024.0
-}
-
 fn memory_kib(key: &str) -> f64 {
     std::fs::read_to_string("/proc/self/status")
         .ok()

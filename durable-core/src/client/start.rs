@@ -80,7 +80,7 @@ impl<T> Start<T> {
             trace: None,
         };
         // Watching begins before the start, so that no change can be missed and none has to be read.
-        let watcher = client.watcher(&instance);
+        let mut watcher = client.watcher(&instance);
         let run = match client.worker() {
             Some(worker) if generated => {
                 let (reply, answer) = oneshot::channel();
@@ -102,7 +102,11 @@ impl<T> Start<T> {
                         }
                         run
                     }
-                    AcceptOutcome::Active(row) if reuse == ReusePolicy::UseActive => row.run,
+                    AcceptOutcome::Active(row) if reuse == ReusePolicy::UseActive => {
+                        // It has a status that was not published to this watcher.
+                        watcher = None;
+                        row.run
+                    }
                     AcceptOutcome::Active(row) => {
                         return Err(ClientError::Active { instance, status: row.status });
                     }
