@@ -1,11 +1,11 @@
 //! Group commit: everything that any number of turns caused, in one commit; one under way at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::Partition;
 use super::effect::Effect;
-use super::entry::{Life, Writes};
+use super::entry::{Code, Life, Writes};
 use crate::model::{CommitNumber, InstanceId, RuntimeStatus};
 use crate::store::Commit;
 
@@ -52,6 +52,7 @@ impl Partition {
         let mut outgoing = Vec::new();
         let mut applied = Vec::new();
         let (mut rows, mut bytes) = (commit.outbox_done.len() + 1, 0);
+        let mut unfinished = VecDeque::new();
         while let Some(instance) = self.core.dirty.front() {
             if !instances.is_empty() && rows + ROWS_PER_INSTANCE > limits.commit_rows_max {
                 break;
@@ -60,6 +61,11 @@ impl Partition {
                 self.core.dirty.pop_front();
                 continue;
             };
+            // A turn is never split over commits: its arrival waits for what the code asks for.
+            if matches!(entry.code, Code::Out) {
+                unfinished.extend(self.core.dirty.pop_front());
+                continue;
+            }
             if !instances.is_empty() && bytes + entry.writes.bytes() > limits.commit_bytes_max {
                 break;
             }
@@ -82,6 +88,8 @@ impl Partition {
             applied.extend(messages);
             instances.push(instance);
         }
+        unfinished.append(&mut self.core.dirty);
+        self.core.dirty = unfinished;
         commit.counts.retain(|_, delta| *delta != 0);
         effects.extend(self.core.apply_messages(applied));
         if !outgoing.is_empty() {
