@@ -30,6 +30,9 @@ use crate::worker::{Mail, Shared, Watcher};
 /// How long a client call waits for a busy store before it gives the error to its caller.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
+/// When to try again what a worker refused because its store cannot write.
+const BUSY_AGAIN: Duration = Duration::from_secs(1);
+
 /// Speaks to a task hub. Cheap to clone.
 ///
 /// [`Worker::client`](crate::Worker::client) gives one that reaches the worker of its own process without
@@ -212,6 +215,9 @@ fn refusal(instance: &InstanceId, answer: Answer) -> ClientError {
         Answer::Finished(status) => ClientError::Ended { instance, status },
         Answer::Full => ClientError::TooManyEvents(instance),
         Answer::Overloaded => ClientError::Overloaded,
+        Answer::Unavailable(reason) => {
+            ClientError::Store(StoreError::Busy { retry_after: BUSY_AGAIN, reason })
+        }
         Answer::Refused(why) => ClientError::Refused(why),
         Answer::Started(_) | Answer::Accepted => {
             ClientError::Refused("the worker gave an answer to another question".into())

@@ -36,6 +36,9 @@ const ARRIVAL_PAGE: usize = 500;
 /// How long to wait before a read that failed is tried again.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 
+/// A commit that waits longer than this makes the loop refuse new work: whoever asks shall hear why.
+const BLOCKED_AFTER: Duration = Duration::from_millis(500);
+
 /// Why a loop ended.
 pub(super) enum Exit {
     /// Told to stop; the partition was given up in good order.
@@ -71,6 +74,8 @@ pub(super) struct Driver {
     /// Effects of commits that are durable, run after the next commit was handed over.
     ready: Vec<Effect>,
     stop_at: Option<Instant>,
+    /// Since when, and why, commits cannot be written.
+    blocked: Option<(Instant, String)>,
     reported: Stats,
 }
 
@@ -106,6 +111,7 @@ impl Driver {
             arrivals: ArrivalReads::default(),
             ready: Vec::new(),
             stop_at: None,
+            blocked: None,
             reported: Stats::default(),
         }
     }
@@ -167,6 +173,11 @@ impl Driver {
             }
             // Whoever waits sees that the answer will not come.
             Mail::Start { .. } | Mail::Command { .. } if self.stop_at.is_some() => return,
+            Mail::Start { reply, .. } | Mail::Command { reply, .. } if self.is_blocked() => {
+                let reason = self.blocked.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
+                let _ = reply.send(Answer::Unavailable(reason));
+                return;
+            }
             Mail::Start { acceptance, reply } => {
                 Input::Start { acceptance, ticket: self.ticket(reply) }
             }
@@ -183,6 +194,10 @@ impl Driver {
             }
         };
         self.partition.handle(now, input);
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|(since, _)| since.elapsed() >= BLOCKED_AFTER)
     }
 
     fn ticket(&mut self, reply: oneshot::Sender<Answer>) -> Ticket {
@@ -288,6 +303,10 @@ impl Driver {
     fn committed(&mut self, number: CommitNumber, since: Instant) {
         metrics::histogram!(telemetry::COMMIT_SECONDS).record(since.elapsed());
         self.opening.progressed();
+        if let Some((since, _)) = self.blocked.take() {
+            let waited = since.elapsed();
+            tracing::info!(partition = self.opening.partition.0, ?waited, "commits go through again");
+        }
         self.ready.extend(self.partition.committed(number));
     }
 
@@ -300,11 +319,14 @@ impl Driver {
         match error {
             StoreError::Busy { retry_after, reason } => {
                 metrics::counter!(telemetry::COMMITS_RETRIED).increment(1);
-                tracing::warn!(
-                    partition = self.opening.partition.0,
-                    reason,
-                    "a commit has to wait; it is tried again"
-                );
+                if self.blocked.is_none() {
+                    tracing::warn!(
+                        partition = self.opening.partition.0,
+                        reason,
+                        "a commit has to wait; it is tried again until it goes through"
+                    );
+                }
+                self.blocked.get_or_insert_with(|| (Instant::now(), reason));
                 self.hand_over(commit, since, retry_after);
                 Ok(())
             }

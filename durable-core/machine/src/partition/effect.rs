@@ -153,6 +153,9 @@ pub enum Answer {
     Refused(String),
     /// The instance holds as many unconsumed events as it may.
     Full,
-    /// Commits cannot be written at the moment, and too much waits already. Nothing was taken.
+    /// Commits are slower than what arrives, and too much waits already. Nothing was taken.
     Overloaded,
+    /// Commits cannot be written at the moment, and why. Nothing was taken. Given by drivers: a partition
+    /// does not know.
+    Unavailable(String),
 }
