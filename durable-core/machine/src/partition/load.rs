@@ -173,15 +173,9 @@ impl Core {
             timer,
             in_flight: in_flight.clone(),
         };
-        let newer = acceptance.filter(|acceptance| {
-            let queued = entry.arrivals.iter().any(|arrival| {
-                matches!(arrival, Arrival::Begin { acceptance: a, .. } if a.run >= acceptance.run)
-            });
-            !queued
-        });
         let begins = entry.arrivals.iter().any(|a| matches!(a, Arrival::Begin { .. }));
         let unbegun = status.as_ref().is_some_and(|row| {
-            history.is_empty() && !row.status.is_terminal() && (newer.is_some() || begins)
+            history.is_empty() && !row.status.is_terminal() && (acceptance.is_some() || begins)
         });
         match status {
             Some(row) if row.status.is_terminal() => entry.life = Life::Ended(Box::new(row)),
@@ -199,7 +193,9 @@ impl Core {
                 }
             }
         }
-        if let Some(acceptance) = newer {
+        // In front of everything that is queued: what was sent to a pending instance is for this run. The
+        // same acceptance further behind is dropped when its turn comes.
+        if let Some(acceptance) = acceptance {
             let begin = Arrival::Begin { acceptance: Box::new(acceptance), ticket: None };
             entry.arrivals.push_front(begin);
         }
