@@ -404,14 +404,10 @@ impl Core {
             }
             Life::Ended(row) => {
                 let status = row.status;
-                // It was accepted while the instance was active: not lost, but listed.
                 if let (Command::Raise { name, input }, Source::Stored { id }) = (command, source)
                     && meant.is_none_or(|run| run == row.run)
                 {
-                    list_unconsumed(row, UnconsumedEvent { name, input, id: Some(id.clone()) });
-                    row.updated_at = now.max(row.updated_at);
-                    entry.writes.status = true;
-                    entry.writes.touch();
+                    self.take_raise(instance, entry, name, input, Some(id.clone()));
                 } else {
                     self.stats.dropped += 1;
                 }
@@ -510,36 +506,38 @@ impl Core {
         input: Payload,
         id: Option<EnvelopeId>,
     ) {
-        let Some(run) = entry.active() else { return };
-        if run.hold.is_some() {
-            run.stash.push_back(Stashed::Raise { name, input, id });
-            entry.writes.in_flight = true;
-            entry.writes.touch();
-        } else {
-            self.record_and_turn(instance, entry, EventKind::EventRaised { name, input, id });
+        let now = self.now;
+        match &mut entry.life {
+            Life::Active(run) if run.hold.is_some() => {
+                run.stash.push_back(Stashed::Raise { name, input, id });
+                entry.writes.in_flight = true;
+                entry.writes.touch();
+            }
+            Life::Active(_) => {
+                self.record_and_turn(instance, entry, EventKind::EventRaised { name, input, id });
+            }
+            // Accepted while the run was active, or sent by an instance: not lost, but listed.
+            Life::Ended(row) => {
+                list_unconsumed(row, UnconsumedEvent { name, input, id });
+                row.updated_at = now.max(row.updated_at);
+                entry.writes.status = true;
+                entry.writes.touch();
+            }
+            Life::Unknown | Life::Absent | Life::Unreadable(_) => {
+                self.stats.dropped += 1;
+                self.effects.push(Effect::Warn {
+                    instance: instance.clone(),
+                    message: format!("event {name:?} was sent to an instance that is not there"),
+                });
+            }
         }
     }
 
     fn apply_message(&mut self, instance: &InstanceId, entry: &mut Entry, body: MessageBody) {
-        let now = self.now;
         match body {
-            MessageBody::Raise { name, input, .. } => match &mut entry.life {
-                Life::Active(_) => self.take_raise(instance, entry, name, input, None),
-                Life::Ended(row) => {
-                    list_unconsumed(row, UnconsumedEvent { name, input, id: None });
-                    row.updated_at = now.max(row.updated_at);
-                    entry.writes.status = true;
-                }
-                Life::Unknown | Life::Absent | Life::Unreadable(_) => {
-                    self.stats.dropped += 1;
-                    self.effects.push(Effect::Warn {
-                        instance: instance.clone(),
-                        message: format!(
-                            "event {name:?} was sent to an instance that is not there"
-                        ),
-                    });
-                }
-            },
+            MessageBody::Raise { name, input, .. } => {
+                self.take_raise(instance, entry, name, input, None);
+            }
             // Reserved in the format; nothing here sends them.
             MessageBody::StartChild(_)
             | MessageBody::ChildEnded { .. }
