@@ -1,6 +1,6 @@
 //! What clients asked for and what they were told: the checker's only source for what was promised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{EnvelopeId, InstanceId, Payload, RunNumber};
 use crate::partition::Ticket;
@@ -42,6 +42,8 @@ pub(super) struct Journal {
     /// By the token of their payload.
     pub(super) raised: BTreeMap<u64, Raised>,
     pub(super) tickets: BTreeMap<Ticket, Asked>,
+    /// Starts that were asked for at least once.
+    pub(super) tried: BTreeSet<u64>,
     next_ticket: u64,
 }
 

@@ -55,6 +55,16 @@ impl World {
                     accepted_at: self.wall(),
                     ..(*acceptance).clone()
                 };
+                let again = !self.journal.tried.insert(token);
+                if again
+                    && self
+                        .store
+                        .status(&stamped.instance)
+                        .is_some_and(|row| row.input != stamped.input)
+                {
+                    // The nonce is kept with the newest run: behind another start it is not known any more.
+                    return Ok(());
+                }
                 let outcome = self.store.accept(&stamped);
                 self.counters_sampled()?;
                 self.tell(format_args!(
