@@ -1,1 +1,16 @@
+//! Stories: what happens to instances, told line by line, on one partition or several over the model of a
+//! store. `story.rs` has the language and the one function that knows the API, `book.rs` the orchestrators.
 
+mod book;
+mod calls;
+mod ends;
+mod events;
+mod faults;
+mod holds;
+mod limits;
+mod memory;
+mod messages;
+mod starts;
+mod story;
+mod suspends;
+mod timers;
