@@ -339,8 +339,10 @@ impl Core {
         // Commands that reached the instance while it was pending hold for its first turn.
         let commanded = |which: fn(&Command) -> bool| {
             entry.arrivals.iter().any(|arrival| {
-                matches!(arrival, Arrival::Command { command, run, .. }
-                    if which(command) && run.is_none_or(|run| run == acceptance.run))
+                matches!(arrival, Arrival::Command { command, run, source }
+                    if which(command)
+                        && run.is_none_or(|run| run == acceptance.run)
+                        && source.remembered().is_none_or(|id| !self.known.holds(id)))
             })
         };
         let suspended = commanded(|command| matches!(command, Command::Suspend { .. }));
@@ -362,9 +364,9 @@ impl Core {
             let answer = Answer::Started(key.run);
             entry.writes.effect(Effect::Answer { ticket, answer });
         }
-        let kind = started_event(*acceptance, suspended);
+        let kind = started_event(*acceptance, suspended || terminated);
         if terminated {
-            // No code runs before the terminate is applied.
+            // No code runs before the terminate is applied; nor does it on a replay.
             let now = self.now;
             if let Life::Active(run) = &mut entry.life {
                 let at = now.max(run.last_at);

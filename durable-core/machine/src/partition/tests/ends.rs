@@ -37,7 +37,6 @@ fn terminate_without_a_reason_has_no_output() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn terminate_ends_a_pending_instance_before_its_code_runs() {
     check(
         r#"
@@ -51,6 +50,24 @@ fn terminate_ends_a_pending_instance_before_its_code_runs() {
         expect  terminated "stop"
         expect  history started raised terminated
         expect  unconsumed [["unasked",5]]
+        "#,
+    );
+}
+
+#[test]
+fn a_terminate_of_the_run_before_that_comes_again_does_not_stop_the_next_one_from_beginning() {
+    check(
+        r#"
+        faults  live
+        start   order-7 wait ["a"]
+        stored  terminate order-7
+        expect  terminated
+        crash
+        start   order-7 wait ["a"] reuse refuse
+        open-only
+        again
+        event   order-7 a 1
+        expect  completed [1]
         "#,
     );
 }

@@ -155,6 +155,7 @@ pub(super) struct World {
     begun: BTreeSet<AttemptKey>,
     answers: BTreeMap<Ticket, Answer>,
     last_ticket: Ticket,
+    last_stored: Option<Envelope>,
     statuses: BTreeMap<InstanceId, StatusRow>,
     /// What was committed of each execution.
     pub(super) ledger: BTreeMap<ExecutionKey, Vec<Event>>,
@@ -315,6 +316,7 @@ impl World {
             begun: BTreeSet::new(),
             answers: BTreeMap::new(),
             last_ticket: Ticket(0),
+            last_stored: None,
             statuses: BTreeMap::new(),
             ledger: BTreeMap::new(),
             ids: Vec::new(),
@@ -616,6 +618,12 @@ impl World {
                 let instance = self.instance(&mut words);
                 self.stuck.push(instance);
             }
+            // A queue brings the last stored command once more.
+            "again" => {
+                let envelope = self.last_stored.clone().expect("a stored command");
+                let instance = envelope.instance.clone();
+                self.input_for(&instance, Input::Arrived(Box::new(envelope)));
+            }
             "stuck-no-more" => self.stuck.clear(),
             "unreadable" => {
                 let instance = self.instance(&mut words);
@@ -802,6 +810,7 @@ impl World {
                 SendOutcome::Ended(row) => Answer::Finished(row.status),
             };
             self.answers.insert(ticket, answer);
+            self.last_stored = Some(envelope);
         } else {
             let remember = !event.is_empty();
             let input = Input::Command { envelope: Box::new(envelope), remember, ticket };
