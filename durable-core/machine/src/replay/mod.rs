@@ -322,8 +322,9 @@ impl Orchestration {
     }
 
     fn finish(&mut self, last: Action) -> Vec<Action> {
-        self.end();
+        // Before the code is dropped: what its destructors ask for does not happen.
         let mut actions = self.context.state().take_last_actions();
+        self.end();
         if matches!(&last, Action::Fail(failure) if failure.class == FailureClass::Limit) {
             // The turn that broke a limit is not recorded: it may be too large to write.
             actions.clear();

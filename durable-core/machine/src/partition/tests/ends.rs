@@ -246,7 +246,6 @@ fn a_panic_in_a_destructor_harms_nobody_however_the_code_ends() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn what_destructors_ask_for_at_the_end_does_not_happen() {
     for (last, end) in [
         ("event order-7 go", "failed order-7 ForeignAwait"),
