@@ -94,9 +94,9 @@ impl Partition {
         effects.extend(self.core.apply_messages(applied));
         if !outgoing.is_empty() {
             self.core.head_changed = true;
-            let (from, now) = (self.core.config.partition, self.core.now);
+            let from = self.core.config.partition;
             let (writes, deliveries) =
-                self.core.outbox.send(from, outgoing, &mut self.core.head, now);
+                self.core.outbox.send(from, outgoing, &mut self.core.head);
             commit.outbox = writes;
             effects.extend(deliveries);
         }
@@ -127,6 +127,7 @@ impl Partition {
         else {
             return Vec::new();
         };
+        self.core.outbox.committed(self.core.now);
         self.uncommitted(&under_way.instances);
         self.make_room();
         under_way.effects

@@ -17,6 +17,8 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     unconfirmed: BTreeMap<(PartitionId, MessageNumber), Message>,
+    /// Sent by the commit under way: not to be repeated before that is durable.
+    uncommitted: Vec<Message>,
     done: BTreeMap<PartitionId, MessageNumber>,
     repeat_at: Option<Timestamp>,
 }
@@ -26,7 +28,7 @@ impl Outbox {
         let unconfirmed: BTreeMap<_, _> =
             messages.into_iter().map(|message| ((message.to, message.number), message)).collect();
         let repeat_at = (!unconfirmed.is_empty()).then_some(now);
-        Self { unconfirmed, done: BTreeMap::new(), repeat_at }
+        Self { unconfirmed, uncommitted: Vec::new(), done: BTreeMap::new(), repeat_at }
     }
 
     /// Numbers what a commit sends. The returned effects belong to that commit.
@@ -35,7 +37,6 @@ impl Outbox {
         from: PartitionId,
         bodies: Vec<(PartitionId, MessageBody)>,
         head: &mut Head,
-        now: Timestamp,
     ) -> (Vec<OutboxWrite>, Vec<Effect>) {
         let mut writes: BTreeMap<PartitionId, Vec<Message>> = BTreeMap::new();
         let mut effects = Vec::new();
@@ -44,15 +45,20 @@ impl Outbox {
             head.sent.insert(to, number);
             let message = Message { from, to, number, body };
             effects.push(Effect::Deliver(Box::new(message.clone())));
-            self.unconfirmed.insert((to, number), message.clone());
+            self.uncommitted.push(message.clone());
             writes.entry(to).or_default().push(message);
-        }
-        if !effects.is_empty() {
-            self.repeat_at.get_or_insert(now.after(REPEAT_AFTER));
         }
         let writes =
             writes.into_iter().map(|(to, messages)| OutboxWrite { to, messages }).collect();
         (writes, effects)
+    }
+
+    /// The commit under way is durable.
+    pub(super) fn committed(&mut self, now: Timestamp) {
+        for message in std::mem::take(&mut self.uncommitted) {
+            self.repeat_at.get_or_insert(now.after(REPEAT_AFTER));
+            self.unconfirmed.insert((message.to, message.number), message);
+        }
     }
 
     pub(super) fn confirmed(&mut self, by: PartitionId, upto: MessageNumber) {

@@ -127,11 +127,19 @@ fn a_message_is_not_sent_before_its_commit_however_long_that_takes() {
         network down
         start   sender send_then_wait {"to":"heir"}
         commits wait
-        event   sender go                   # sends the second; its commit is taken, not answered
-        write
+        event   sender go                   # sends the second
+        take                                # its commit is built, and takes its time
         network up
+        time    +10s                        # the first is sent again
+        commit
+        expect  history heir started raised
+        crash
+        commits flow
+        open
         time    +10s
-        expect  history heir started
+        event   sender go
+        event   heir add 6
+        expect  completed heir 9
         "#,
     );
 }
