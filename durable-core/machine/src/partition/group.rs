@@ -128,6 +128,11 @@ impl Partition {
             return Vec::new();
         };
         self.core.outbox.committed(self.core.now);
+        for effect in &under_way.effects {
+            if let Effect::Confirm { to, upto } = effect {
+                self.core.inbox.committed(*to, *upto);
+            }
+        }
         self.uncommitted(&under_way.instances);
         self.make_room();
         under_way.effects

@@ -142,14 +142,27 @@ impl KnownEnvelopes {
 pub(super) struct Inbox {
     /// Per sender: the last message routed to its instance, committed or not.
     routed: BTreeMap<PartitionId, MessageNumber>,
+    /// Per sender: the last message whose application is durable, with all before it.
+    applied: BTreeMap<PartitionId, MessageNumber>,
     /// Messages that came before their predecessors.
     early: BTreeMap<(PartitionId, MessageNumber), Message>,
 }
 
 impl Inbox {
     pub(super) fn restored(head: &Head) -> Self {
-        let routed = head.cursors.iter().map(|(from, cursor)| (*from, cursor.upto)).collect();
-        Self { routed, early: BTreeMap::new() }
+        let routed: BTreeMap<_, _> =
+            head.cursors.iter().map(|(from, cursor)| (*from, cursor.upto)).collect();
+        Self { applied: routed.clone(), routed, early: BTreeMap::new() }
+    }
+
+    /// A commit that applied messages is durable.
+    pub(super) fn committed(&mut self, from: PartitionId, upto: MessageNumber) {
+        self.applied.insert(from, upto);
+    }
+
+    /// What may be confirmed to a sender, if anything.
+    pub(super) fn applied(&self, from: PartitionId) -> Option<MessageNumber> {
+        self.applied.get(&from).copied().filter(|upto| upto.0 > 0)
     }
 
     /// Takes a message; returns those that can be routed now, in order.

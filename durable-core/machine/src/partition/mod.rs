@@ -259,9 +259,9 @@ impl Partition {
         let from = message.from;
         let ready = self.core.inbox.receive(message, &self.core.head);
         if ready.is_empty() {
-            // Known already, or early. The sender may have missed the confirmation.
-            let upto = self.core.head.cursors.get(&from).map(|cursor| cursor.upto);
-            if let Some(upto) = upto.filter(|upto| upto.0 > 0) {
+            // Known already, or early. The sender may have missed the confirmation; the head in memory
+            // may run ahead of the store, and what it says beyond that is not confirmed.
+            if let Some(upto) = self.core.inbox.applied(from) {
                 self.core.effects.push(Effect::Confirm { to: from, upto });
             }
             self.core.stats.dropped += 1;

@@ -337,7 +337,6 @@ fn what_was_kept_for_a_held_instance_is_listed_where_its_run_ends_first() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_message_is_not_confirmed_before_its_commit() {
     check(
         r#"
