@@ -37,6 +37,9 @@ pub(super) struct Loads {
     killer: Option<InstanceId>,
     /// The work of earlier owners is not all taken up yet.
     recovering: bool,
+    /// All is taken up with care: the head row must say so soon, or the next death is blamed on the
+    /// instance that was probed last.
+    all_clear: bool,
     /// The last owner did not end in good order: what it ran counts as started.
     counts_starts: bool,
 }
@@ -121,11 +124,12 @@ impl Core {
 
     /// Whether a commit has to be made for the head row alone.
     pub(super) fn head_urgent(&self) -> bool {
-        self.loads.announced.is_some()
+        self.loads.announced.is_some() || self.loads.all_clear
     }
 
     /// The effect that belongs to the commit which names an instance in the head row.
     pub(super) fn take_announced(&mut self) -> Option<Effect> {
+        self.loads.all_clear = false;
         self.loads.announced.take().map(Effect::Load)
     }
 
@@ -133,6 +137,7 @@ impl Core {
     pub(super) fn note_recovered(&mut self) {
         if self.loads.recovering && self.loads.is_idle() && self.turns.is_empty() {
             self.loads.recovering = false;
+            self.loads.all_clear = self.loads.careful || self.head.probing.is_some();
             self.loads.careful = false;
             self.head.unclean_opens = OPEN_AND_WELL;
             self.head.probing = None;

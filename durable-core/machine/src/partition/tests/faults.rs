@@ -239,7 +239,6 @@ fn a_start_that_kills_its_process_is_found_and_held() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn an_innocent_instance_is_not_held_for_the_death_of_its_process_later_on() {
     check(
         r#"
