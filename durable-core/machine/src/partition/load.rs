@@ -11,7 +11,7 @@ use super::run::{InFlight, Run};
 use super::turn::Turn;
 use super::{Core, Partition};
 use crate::codec::{self, DecodeError};
-use crate::model::{Event, HoldReason, InstanceId, RuntimeStatus, StatusRow};
+use crate::model::{Event, Hold, HoldReason, InstanceId, RuntimeStatus, StatusRow};
 use crate::replay::Orchestration;
 use crate::store::{Head, StoredInstance};
 
@@ -238,17 +238,8 @@ impl Core {
         run.history_bytes = history.iter().map(|row| row.body.len()).sum();
         let held = run.hold.clone();
         entry.life = Life::Active(Box::new(run));
-        let told_to_hold = if self.config.stuck.contains(instance) {
-            Some((HoldReason::Stuck, "a turn of it did not return in time".to_owned()))
-        } else if self.loads.killer.as_ref() == Some(instance) {
-            let message = "the process died while it loaded this instance".to_owned();
-            Some((HoldReason::KilledProcess, message))
-        } else {
-            held.filter(|hold| matches!(hold.reason, HoldReason::Stuck | HoldReason::KilledProcess))
-                .map(|hold| (hold.reason, hold.message))
-        };
-        if let Some((reason, message)) = told_to_hold {
-            self.hold(instance, entry, reason, message);
+        if let Some(hold) = self.told_to_hold(instance, held) {
+            self.hold(instance, entry, hold.reason, hold.message);
             return;
         }
         if let Life::Active(run) = &mut entry.life {
@@ -261,6 +252,29 @@ impl Core {
         self.restart_calls(instance, entry);
         entry.look_at_due = true;
         self.rebuild(instance, entry, events);
+    }
+
+    /// Whether an instance has to be held although it can be read: once, so that a resume lets it go on.
+    pub(super) fn told_to_hold(
+        &mut self,
+        instance: &InstanceId,
+        held: Option<Hold>,
+    ) -> Option<Hold> {
+        if let Some(at) = self.config.stuck.iter().position(|stuck| stuck == instance) {
+            self.config.stuck.swap_remove(at);
+            let message = "a turn of it did not return in time".into();
+            return Some(Hold { reason: HoldReason::Stuck, message });
+        }
+        if self.loads.killer.take_if(|killer| killer == instance).is_some() {
+            let message = "the process died while it loaded this instance".into();
+            return Some(Hold { reason: HoldReason::KilledProcess, message });
+        }
+        held.filter(|hold| match hold.reason {
+            HoldReason::Stuck | HoldReason::KilledProcess => true,
+            HoldReason::Diverged | HoldReason::UnknownOrchestrator | HoldReason::Undecodable => {
+                false
+            }
+        })
     }
 
     /// Begins again what ran with an earlier owner; counts the start where that owner died.

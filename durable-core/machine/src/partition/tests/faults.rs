@@ -261,7 +261,6 @@ fn an_innocent_instance_is_not_held_for_the_death_of_its_process_later_on() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn an_instance_that_was_resumed_after_it_killed_a_process_is_not_held_when_it_comes_back() {
     check(
         r#"

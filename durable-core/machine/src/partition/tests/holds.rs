@@ -487,7 +487,6 @@ fn an_instance_on_the_stuck_list_is_held_until_it_is_resumed() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_stuck_sleeper_is_not_held_again_when_it_comes_back_into_memory() {
     check(
         r#"
