@@ -92,6 +92,7 @@ impl Core {
     pub(super) fn request_load(&mut self, instance: &InstanceId, entry: &mut Entry) {
         self.drop_code(entry);
         entry.code = Code::Loading;
+        entry.covered = entry.arrivals.len();
         self.loads.waiting.push_back(instance.clone());
         self.pump_loads();
     }
@@ -162,6 +163,10 @@ impl Core {
             // Only its code had left memory.
             match codec::decode_history(&stored.history) {
                 Ok(events) if events.len() as u64 == run.next_seq.0 => {
+                    if !run.taken_up {
+                        // It was held before anything of it was begun again.
+                        self.restart_calls(instance, entry);
+                    }
                     self.rebuild(instance, entry, events);
                 }
                 // Read before this owner's last commit was visible: read again.
@@ -193,6 +198,7 @@ impl Core {
                     .and_then(|body| codec::decode_row::<InFlight>(&body).ok())
                     .map(|row| row.stash)
                     .unwrap_or_default();
+                entry.covered += stash.len();
                 for stashed in stash.into_iter().rev() {
                     entry.arrivals.push_front(Arrival::Stashed(stashed));
                 }
@@ -203,6 +209,7 @@ impl Core {
         if let Some(acceptance) = acceptance {
             let begin = Arrival::Begin { acceptance: Box::new(acceptance), ticket: None };
             entry.arrivals.push_front(begin);
+            entry.covered += 1;
         }
     }
 
@@ -281,6 +288,7 @@ impl Core {
     fn restart_calls(&mut self, instance: &InstanceId, entry: &mut Entry) {
         let now = self.now;
         let Life::Active(run) = &mut entry.life else { return };
+        run.taken_up = true;
         let paused = run.paused();
         for call in run.running_calls() {
             let Life::Active(run) = &mut entry.life else { return };

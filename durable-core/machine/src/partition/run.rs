@@ -23,6 +23,8 @@ pub(super) struct Run {
     pub(super) hold: Option<Hold>,
     /// What arrived while held.
     pub(super) stash: VecDeque<Stashed>,
+    /// Its open calls are this owner's work: begun here, or begun again after an earlier owner.
+    pub(super) taken_up: bool,
     /// Its history could not be read, so position and open work are not known.
     pub(super) partial: bool,
     /// External events that a diverged history is known not to have consumed.
@@ -80,6 +82,7 @@ impl Run {
             suspended: false,
             hold: None,
             stash: VecDeque::new(),
+            taken_up: true,
             partial: false,
             unconsumed: Vec::new(),
             unbegun: None,
@@ -105,6 +108,7 @@ impl Run {
     /// Rebuilds from what is stored.
     pub(super) fn restored(row: StatusRow, events: &[Event], in_flight: InFlight) -> Self {
         let mut run = Self::new(row.key(), row);
+        run.taken_up = false;
         for event in events {
             run.note(event);
         }

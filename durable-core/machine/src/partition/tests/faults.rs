@@ -179,6 +179,7 @@ fn an_instance_that_kills_its_process_is_found_and_held_and_the_others_run() {
         expect  held order-7 KilledProcess
         resume  order-7
         expect  running order-7
+        expect  at-work order-7 a
         answer  order-7 a ok
         expect  call order-7 b
         event   order-6 a 1

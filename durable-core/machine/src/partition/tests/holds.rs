@@ -476,6 +476,7 @@ fn an_instance_on_the_stuck_list_is_held_until_it_is_resumed() {
         expect  call order-8 b
         resume  order-7
         expect  free order-7
+        expect  at-work order-7 a
         answer  order-7 a ok
         expect  call order-7 b
         evict

@@ -1162,6 +1162,11 @@ impl World {
                     ),
                 }
             }
+            // expect at-work CALL: an attempt of it runs
+            "at-work" => {
+                let attempt = self.attempt(&mut words);
+                assert!(self.running.contains(&attempt), "nobody runs {attempt:?}");
+            }
             "nothing" => assert!(self.seen.is_empty(), "something: {:?}", self.seen),
             "running" | "suspended" | "pending" => {
                 let row = self.row(&self.instance(&mut words));
