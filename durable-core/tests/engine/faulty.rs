@@ -20,8 +20,10 @@ use durable_core::store::{
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Refused for a reason that passes.
+    /// Refused for a reason that passes at once.
     Busy,
+    /// Refused until there is room.
+    Full,
     /// Not done, and nobody is told so.
     LostBefore,
     /// Done, and nobody is told so.
@@ -38,6 +40,10 @@ impl Fault {
             Self::Busy => StoreError::Busy {
                 retry_after: Duration::from_millis(5),
                 reason: "the test wants it so".into(),
+            },
+            Self::Full => StoreError::Busy {
+                retry_after: Duration::from_millis(200),
+                reason: "disk full (the test's)".into(),
             },
             Self::LostBefore | Self::LostAfter | Self::Dies => {
                 StoreError::Unknown("the answer was lost".into())
@@ -86,6 +92,11 @@ impl Faults {
         self.0.lock().expect("no test panics here").injected
     }
 
+    /// The next process may write again.
+    pub(crate) fn revive(&self) {
+        self.0.lock().expect("no test panics here").dead = false;
+    }
+
     pub(crate) fn dead(&self) -> bool {
         self.0.lock().expect("no test panics here").dead
     }
@@ -123,7 +134,9 @@ impl TestStore {
     ) -> Result<T, StoreError> {
         match self.faults.next(method) {
             None => call.await,
-            Some(fault @ (Fault::Busy | Fault::LostBefore | Fault::Fenced)) => Err(fault.error()),
+            Some(fault @ (Fault::Busy | Fault::Full | Fault::LostBefore | Fault::Fenced)) => {
+                Err(fault.error())
+            }
             Some(fault @ (Fault::LostAfter | Fault::Dies)) => {
                 call.await?;
                 Err(fault.error())
