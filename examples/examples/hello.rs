@@ -1,7 +1,9 @@
 //! The smallest durable program: one orchestrator, one activity, one SQLite file.
 //!
 //! `cargo run --example hello` greets Ada, Grace and Linus one after the other, and shows the history that
-//! was written meanwhile.
+//! was written meanwhile. It stays in the file `hello.sqlite`, in the folder where the program was started.
+
+#![allow(clippy::print_stdout, reason = "this program talks to its user")]
 
 use durable_core::prelude::*;
 

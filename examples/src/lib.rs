@@ -1,1 +1,6 @@
-//! Small programs that show `durable-core` at work. Run one with `cargo run --example hello`.
+//! What the small programs in `examples/` share. Run one with `cargo run --example hello` or
+//! `cargo run --example order`.
+
+mod crash_store;
+
+pub use crash_store::{CrashStore, Side};

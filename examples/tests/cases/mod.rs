@@ -1,0 +1,3 @@
+mod hello;
+mod order;
+mod program;
