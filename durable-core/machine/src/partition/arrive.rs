@@ -286,6 +286,7 @@ impl Core {
                 }
             }
         }
+                entry.writes.in_flight = true;
     }
 
     fn begin(

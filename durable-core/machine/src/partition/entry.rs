@@ -240,11 +240,16 @@ impl Entry {
                 // While no earlier row is known and nothing is recorded differently, the encoded row
                 // need not be made: most instances write it once and delete it at their end.
                 let in_flight = if writes.in_flight || writes.begins {
-                    run.in_flight().map(|row| codec::encode_row(&row))
+                    let on_the_way = self.arrivals.iter().filter_map(|arrival| match arrival {
+                        Arrival::Stashed(stashed) => Some(stashed),
+                        _ => None,
+                    });
+                    run.in_flight(on_the_way).map(|row| codec::encode_row(&row))
                 } else {
                     self.stored.in_flight.clone()
                 };
-                (run.key.clone(), &run.row, run.stored_due(), in_flight)
+                let due = if run.partial { self.stored.timer } else { run.stored_due() };
+                (run.key.clone(), &run.row, due, in_flight)
             }
             Life::Ended(row) => (row.key(), &**row, None, None),
             Life::Unknown | Life::Absent | Life::Unreadable(_) => return (None, writes),

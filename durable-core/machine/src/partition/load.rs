@@ -194,10 +194,7 @@ impl Core {
             }
             Some(_) | None => {
                 entry.life = Life::Absent;
-                let stash = in_flight
-                    .and_then(|body| codec::decode_row::<InFlight>(&body).ok())
-                    .map(|row| row.stash)
-                    .unwrap_or_default();
+                let stash = InFlight::read(in_flight.as_deref()).0.stash;
                 entry.covered += stash.len();
                 for stashed in stash.into_iter().rev() {
                     entry.arrivals.push_front(Arrival::Stashed(stashed));
@@ -222,20 +219,23 @@ impl Core {
         history: &[crate::store::HistoryRow],
         in_flight: Option<&[u8]>,
     ) {
-        let decoded = in_flight
-            .map_or(Ok(InFlight::default()), codec::decode_row::<InFlight>)
-            .and_then(|in_flight| Ok((in_flight, codec::decode_history(history)?)))
-            .and_then(|(in_flight, events)| {
-                if events.is_empty() {
-                    return Err(DecodeError::Damaged("its history is missing".into()));
-                }
-                Ok((in_flight, events))
-            });
-        let (in_flight, events) = match decoded {
-            Ok(decoded) => decoded,
-            Err(error) => {
+        let (mut in_flight, error) = InFlight::read(in_flight);
+        if let Life::Active(partial) = &mut entry.life {
+            // Tried again: what was stashed is among the arrivals, or still in the run.
+            in_flight.stash = std::mem::take(&mut partial.stash);
+        }
+        let decoded = error.map_or_else(|| codec::decode_history(history), Err);
+        let events = match decoded {
+            Ok(events) if !events.is_empty() => events,
+            missing @ (Ok(_) | Err(_)) => {
+                let error = missing
+                    .err()
+                    .unwrap_or_else(|| DecodeError::Damaged("its history is missing".into()));
                 let mut run = Run::new(row.key(), row);
                 run.partial = true;
+                run.records = in_flight.calls;
+                run.stash = in_flight.stash;
+                run.kept = in_flight.kept;
                 entry.life = Life::Active(Box::new(run));
                 self.hold(instance, entry, HoldReason::Undecodable, error.to_string());
                 return;

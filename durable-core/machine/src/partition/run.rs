@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, CallRecord, Phase};
 use super::effect::{AttemptKey, StartAttempt};
+use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey, ExecutionNumber,
     Failure, Hold, Payload, StatusRow, Timestamp, UnconsumedEvent,
@@ -27,6 +28,10 @@ pub(super) struct Run {
     pub(super) taken_up: bool,
     /// Its history could not be read, so position and open work are not known.
     pub(super) partial: bool,
+    /// While that is so: what the row of work in flight says of calls, to be written back as it was.
+    pub(super) records: BTreeMap<CallNumber, CallRecord>,
+    /// An earlier row of work in flight that could not be read.
+    pub(super) kept: Option<String>,
     /// External events that a diverged history is known not to have consumed.
     pub(super) unconsumed: Vec<UnconsumedEvent>,
     /// The start that could not begin, because no code for it is registered here.
@@ -60,6 +65,31 @@ pub(super) struct InFlight {
     pub(super) hold: Option<Hold>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) stash: VecDeque<Stashed>,
+    /// A row that could not be read, kept for a build that can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<String>,
+}
+
+impl InFlight {
+    /// Reads the row, and the one that it keeps. With an error what could not be read is kept.
+    pub(super) fn read(row: Option<&[u8]>) -> (Self, Option<DecodeError>) {
+        let Some(row) = row else { return (Self::default(), None) };
+        let mut outer = match codec::decode_row::<Self>(row) {
+            Ok(outer) => outer,
+            Err(error) => {
+                let kept = Some(String::from_utf8_lossy(row).into_owned());
+                return (Self { kept, ..Self::default() }, Some(error));
+            }
+        };
+        let Some(kept) = outer.kept.take() else { return (outer, None) };
+        match codec::decode_row::<Self>(kept.as_bytes()) {
+            Ok(mut inner) => {
+                inner.stash.append(&mut outer.stash);
+                (Self { hold: outer.hold, ..inner }, None)
+            }
+            Err(error) => (Self { kept: Some(kept), ..outer }, Some(error)),
+        }
+    }
 }
 
 /// Something of a run that is due.
@@ -84,6 +114,8 @@ impl Run {
             stash: VecDeque::new(),
             taken_up: true,
             partial: false,
+            records: BTreeMap::new(),
+            kept: None,
             unconsumed: Vec::new(),
             unbegun: None,
             calls: BTreeMap::new(),
@@ -270,19 +302,23 @@ impl Run {
             .collect()
     }
 
-    /// What the in-flight row has to hold; `None` when there need not be one.
-    pub(super) fn in_flight(&self) -> Option<InFlight> {
-        if self.calls.is_empty() && self.hold.is_none() {
+    /// What the in-flight row has to hold; `None` when there need not be one. What was stashed is on its
+    /// way into the history when the hold is over: it stays in the row until it is there.
+    pub(super) fn in_flight<'a>(
+        &self,
+        on_the_way: impl Iterator<Item = &'a Stashed>,
+    ) -> Option<InFlight> {
+        let mut stash = self.stash.clone();
+        stash.extend(on_the_way.cloned());
+        if self.calls.is_empty() && self.hold.is_none() && stash.is_empty() {
             return None;
         }
-        Some(InFlight {
-            calls: self
-                .calls
-                .iter()
-                .filter_map(|(call, open)| open.record().map(|record| (*call, record)))
-                .collect(),
-            hold: self.hold.clone(),
-            stash: self.stash.clone(),
-        })
+        let calls = if self.partial {
+            self.records.clone()
+        } else {
+            let records = self.calls.iter();
+            records.filter_map(|(call, open)| Some((*call, open.record()?))).collect()
+        };
+        Some(InFlight { calls, hold: self.hold.clone(), stash, kept: self.kept.clone() })
     }
 }

@@ -332,7 +332,6 @@ fn a_replacing_start_without_code_leaves_the_active_run_alone() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_history_that_cannot_be_read_is_held_while_its_neighbours_run() {
     for (how, message) in [
         ("", "damaged"),
@@ -353,6 +352,8 @@ fn a_history_that_cannot_be_read_is_held_while_its_neighbours_run() {
             expect  held order-7 Undecodable {message}
             answer  order-8 a ok
             expect  call order-8 b
+            terminate order-8
+            expect  cancel order-8 b
             terminate order-7
             expect  answer refused
             takeover
@@ -367,7 +368,6 @@ fn a_history_that_cannot_be_read_is_held_while_its_neighbours_run() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn an_instance_with_open_calls_whose_history_cannot_be_read_loses_none_of_its_attempts() {
     check(
         r#"
@@ -398,7 +398,6 @@ fn an_instance_with_open_calls_whose_history_cannot_be_read_loses_none_of_its_at
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn what_was_kept_for_a_held_instance_outlives_damage_to_its_history() {
     check(
         r#"
@@ -417,6 +416,30 @@ fn what_was_kept_for_a_held_instance_outlives_damage_to_its_history() {
         event   order-7 a 2
         repair  order-7
         resume  order-7
+        expect  completed [1,2]
+        "#,
+    );
+}
+
+#[test]
+fn what_was_kept_survives_a_crash_between_the_resume_and_the_code_being_back() {
+    check(
+        r#"
+        faults  live
+        start   order-7 wait ["a","a"]
+        crash
+        code    wait is chain_short
+        open
+        event   order-7 a 1
+        event   order-7 a 2
+        expect  held Diverged
+        code    wait is wait
+        commits wait
+        resume-only order-7
+        write
+        crash
+        commits flow
+        open
         expect  completed [1,2]
         "#,
     );

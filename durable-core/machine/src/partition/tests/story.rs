@@ -521,6 +521,11 @@ impl World {
                 let instance = self.instance_named(&mut words);
                 self.command(&instance, Command::Resume { reason: None }, "");
             }
+            "resume-only" => {
+                let instance = self.instance_named(&mut words);
+                self.command(&instance, Command::Resume { reason: None }, "");
+                return answered;
+            }
             "terminate" => {
                 let instance = self.instance_named(&mut words);
                 let reason = words.rest();
