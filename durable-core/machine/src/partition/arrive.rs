@@ -262,10 +262,10 @@ impl Core {
                 self.apply_message(instance, entry, body);
             }
             Arrival::TimerFired(call) => {
-                if let Some(run) = entry.active()
-                    && run.hold.is_none()
-                    && run.timers.contains_key(&call)
-                {
+                let Some(run) = entry.active() else { return };
+                if run.hold.is_some() {
+                    run.not_fired(call);
+                } else if run.timers.contains_key(&call) {
                     self.record_and_turn(instance, entry, EventKind::TimerFired { call });
                 }
             }

@@ -302,6 +302,11 @@ impl Run {
             .collect()
     }
 
+    /// A due timer could not be recorded: it is looked at again when the hold is over.
+    pub(super) fn not_fired(&mut self, call: CallNumber) {
+        self.firing.remove(&call);
+    }
+
     /// What the in-flight row has to hold; `None` when there need not be one. What was stashed is on its
     /// way into the history when the hold is over: it stays in the row until it is there.
     pub(super) fn in_flight<'a>(

@@ -122,7 +122,6 @@ fn events_to_a_held_instance_are_kept_over_takeovers_and_come_in_order() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_timer_that_came_due_when_the_code_diverged_fires_after_the_resume() {
     check(
         r#"
