@@ -493,7 +493,8 @@ impl Core {
             Code::Home(orchestration) => orchestration.buffered_events(),
             Code::Away | Code::Loading | Code::Out => stashed,
         };
-        if buffered >= limits::BUFFERED_EVENTS_MAX {
+        // What the store accepted is taken in any case: its sender was told that it is safe.
+        if buffered >= limits::BUFFERED_EVENTS_MAX && matches!(source, Source::Direct { .. }) {
             self.reply(entry, source, Answer::Full);
             return;
         }
@@ -811,7 +812,8 @@ fn set_status(entry: &mut Entry, status: RuntimeStatus, now: crate::model::Times
 
 fn list_unconsumed(row: &mut StatusRow, event: UnconsumedEvent) {
     let known = event.id.is_some() && row.unconsumed.iter().any(|listed| listed.id == event.id);
-    if !known && row.unconsumed.len() < limits::BUFFERED_EVENTS_MAX {
+    // What clients sent was accepted one by one. What instances send each other has no other bound.
+    if !known && (event.id.is_some() || row.unconsumed.len() < limits::BUFFERED_EVENTS_MAX) {
         row.unconsumed.push(event);
     }
 }

@@ -108,7 +108,6 @@ fn ten_thousand_events_are_kept_and_the_next_is_refused_until_there_is_room() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn an_event_that_the_store_accepted_is_kept_even_where_the_instance_is_full() {
     let world = told(
         r#"
