@@ -273,6 +273,7 @@ impl Core {
                 self.apply_settled(instance, entry, call, attempts, result);
             }
             Arrival::Stashed(Stashed::Raise { name, input, id }) => {
+                entry.writes.in_flight = true;
                 self.take_raise(instance, entry, name, input, id);
             }
             Arrival::Stashed(Stashed::Settled { call, attempts, result }) => {
@@ -286,7 +287,6 @@ impl Core {
                 }
             }
         }
-                entry.writes.in_flight = true;
     }
 
     fn begin(
@@ -313,12 +313,29 @@ impl Core {
                 debug_assert!(acceptance.reuse == ReusePolicy::ReplaceActive);
                 self.replace(instance, entry);
             }
-            Life::Active(_) => {}
+            Life::Active(unbegun) => {
+                // The same start again. It is tried once more only where its reason may have passed.
+                let stays = unbegun.hold.as_ref().is_some_and(|hold| {
+                    code.is_none() || hold.reason != HoldReason::UnknownOrchestrator
+                });
+                if stays && unbegun.key.run == acceptance.run {
+                    self.stats.dropped += 1;
+                    return;
+                }
+            }
             Life::Ended(row) => {
                 if acceptance.run <= row.run {
                     self.stats.dropped += 1;
                     return;
                 }
+                if code.is_none() {
+                    // The store has the ended run's row: as above.
+                    let message = unregistered(&acceptance.name);
+                    self.effects.push(Effect::Warn { instance: instance.clone(), message });
+                    return;
+                }
+                // An end that is not stored yet never happened: its events are not the new run's.
+                entry.writes.forget_run();
             }
             Life::Unreadable(_) => {
                 // A new run needs nothing of what cannot be read.
@@ -330,7 +347,11 @@ impl Core {
         if let Life::Active(unbegun) = &mut entry.life {
             run.stash = std::mem::take(&mut unbegun.stash);
         }
-        let Some(code) = code else {
+        // A start of which nothing is stored but that it was accepted. (What takes the place of an earlier
+        // run could not be held: that run's row stands in the store until the new one begins.)
+        let pending = !matches!(entry.life, Life::Ended(_) | Life::Unreadable(_));
+        let told = entry.told.take();
+        let hold = self.told_to_hold(instance, told).filter(|_| pending).or_else(|| {
             let message = unregistered(&acceptance.name);
             run.unbegun = Some(acceptance);
             entry.life = Life::Active(Box::new(run));

@@ -7,8 +7,9 @@ use super::effect::{Effect, Ticket};
 use super::run::{Run, Stashed};
 use crate::codec::{self, EventEncoder};
 use crate::model::{
-    Acceptance, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq, Failure, MessageBody,
-    MessageNumber, PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
+    Acceptance, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq, Failure, Hold,
+    MessageBody, MessageNumber, PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow,
+    Timestamp,
 };
 use crate::replay::Orchestration;
 use crate::store::{Consumed, HistoryAppend, InstanceWrite, RowChange, TimerMove};
@@ -18,6 +19,10 @@ pub(super) struct Entry {
     pub(super) code: Code,
     /// Waits for the code to be at home, in the order of arrival.
     pub(super) arrivals: VecDeque<Arrival>,
+    /// So many of them, from the front, had arrived before the store was read last.
+    pub(super) covered: usize,
+    /// Why its start was held before, found in its row of work in flight.
+    pub(super) told: Option<Hold>,
     /// Something is due, to be looked at once the instance is loaded.
     pub(super) look_at_due: bool,
     pub(super) writes: Writes,
@@ -196,6 +201,8 @@ impl Entry {
             life: Life::Unknown,
             code: Code::Away,
             arrivals: VecDeque::new(),
+            covered: 0,
+            told: None,
             look_at_due: false,
             writes: Writes::default(),
             stored: Stored::default(),

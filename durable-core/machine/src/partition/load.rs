@@ -194,7 +194,8 @@ impl Core {
             }
             Some(_) | None => {
                 entry.life = Life::Absent;
-                let stash = InFlight::read(in_flight.as_deref()).0.stash;
+                let InFlight { stash, hold, .. } = InFlight::read(in_flight.as_deref()).0;
+                entry.told = hold;
                 entry.covered += stash.len();
                 for stashed in stash.into_iter().rev() {
                     entry.arrivals.push_front(Arrival::Stashed(stashed));

@@ -206,10 +206,10 @@ fn a_panic_fails_the_instance_and_not_its_neighbours() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_panic_with_open_work_cancels_it() {
     check(
         r#"
+        faults  evict
         start   order-7 panics_after_actions 1
         expect  call a
         expect  cancel a

@@ -214,7 +214,6 @@ fn a_sleeper_that_kills_its_process_is_found_and_held() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_start_that_kills_its_process_is_found_and_held() {
     check(
         r#"

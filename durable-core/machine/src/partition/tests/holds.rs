@@ -306,7 +306,6 @@ fn a_held_instance_can_be_replaced() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_replacing_start_without_code_leaves_the_active_run_alone() {
     check(
         r#"

@@ -140,7 +140,6 @@ fn a_retry_that_is_not_yet_due_at_the_resume_keeps_its_time() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn attempts_that_were_lost_with_their_worker_while_suspended_begin_again_at_the_resume() {
     check(
         "
