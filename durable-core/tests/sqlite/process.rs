@@ -10,7 +10,7 @@ use durable_core::store::{
     Fleet as _, HubStore as _, PartitionStore as _, SqliteOptions, SqliteStore, StoreError,
 };
 
-use super::{Place, now};
+use super::{Place, now, soon};
 use crate::store_contract::make::{
     Owner, P0, at, begin, id, key, member, raise, start, worker, write,
 };
@@ -186,19 +186,16 @@ fn a_write_waits_for_another_process_and_says_when_it_took_too_long() {
 fn what_another_process_writes_changes_the_version_and_own_writes_do_not() {
     let place = Place::new();
     let (store, other) = (place.open(), place.open());
-    now(async {
-        let (mut owner, _) = Owner::open(&store, P0).await;
-        let before = store.version().await.expect("no fault");
-        owner.commit(at(1), vec![begin("a", 1, at(1))]).await;
-        store.accept(&start("b", 1)).await.expect("no fault");
-        assert_eq!(store.version().await.expect("no fault"), before);
-        other.send(&raise("a", "e1")).await.expect("no fault");
-        let after = store.version().await.expect("no fault");
-        assert_ne!(after, before);
-        assert_eq!(store.version().await.expect("no fault"), after);
-        let arrivals = store.arrivals(P0, ArrivalPosition::default(), 9).await.expect("no fault");
-        assert_eq!(arrivals.envelopes.len(), 1);
-    });
+    let (mut owner, _) = now(Owner::open(&store, P0));
+    let version = || now(store.version()).expect("no fault");
+    let before = version();
+    now(owner.commit(at(1), vec![begin("a", 1, at(1))]));
+    now(store.accept(&start("b", 1))).expect("no fault");
+    assert_eq!(version(), before);
+    now(other.send(&raise("a", "e1"))).expect("no fault");
+    soon("the version shows it", || version() != before);
+    let arrivals = now(store.arrivals(P0, ArrivalPosition::default(), 9)).expect("no fault");
+    assert_eq!(arrivals.envelopes.len(), 1);
 }
 
 #[test]

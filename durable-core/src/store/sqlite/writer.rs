@@ -506,13 +506,16 @@ enum Begun<T> {
 }
 
 impl Lane {
-    pub(super) fn new(writer: Writer) -> Self {
+    pub(super) fn new(mut writer: Writer) -> Self {
+        // From here on it only changes when somebody else writes, also where the first to ask finds the
+        // writer busy. What cannot be read now is read then.
+        let version = writer.version().unwrap_or_default();
         Self {
             busy_timeout: writer.options.busy_timeout,
             writer: Mutex::new(writer),
             queue: Mutex::default(),
             wake: Condvar::new(),
-            version: AtomicU64::new(0),
+            version: AtomicU64::new(version),
             chores: AtomicBool::new(false),
         }
     }
@@ -579,7 +582,7 @@ impl Lane {
         match self.writer.try_lock() {
             Ok(mut writer) => {
                 let version = writer.version()?;
-                self.version.store(version, Ordering::Relaxed);
+                self.version.fetch_max(version, Ordering::Relaxed);
                 Ok(version)
             }
             Err(TryLockError::WouldBlock) => Ok(self.version.load(Ordering::Relaxed)),
@@ -633,7 +636,7 @@ impl Lane {
             if !jobs.is_empty() {
                 let Ok(mut writer) = self.writer() else { return };
                 writer.group(jobs, self.busy_timeout);
-                self.version.store(
+                self.version.fetch_max(
                     writer.generation << 32 | writer.data_version.cast_unsigned(),
                     Ordering::Relaxed,
                 );
