@@ -92,6 +92,7 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("many_actions", code(many_actions));
     add("many_open", code(many_open));
     add("sizes", code(sizes));
+    add("golden", code(golden));
     // Other versions of `chain`.
     add("chain_renamed", code(chain_renamed));
     add("chain_timer", code(chain_timer));
@@ -536,4 +537,35 @@ async fn sizes(ctx: Context, input: Value) -> Outcome {
         }
         other => panic!("{other}"),
     }
+}
+
+/// A little of everything; its history is kept as a file.
+async fn golden(ctx: Context, input: Value) -> Outcome {
+    ctx.set_custom_status(payload("reserving"));
+    let drawn = json!([input, ctx.new_uuid().to_string(), ctx.random(), ctx.now().as_micros()]);
+    let place = call(&ctx, "reserve", &drawn).await?;
+    let approval = ctx.event("approved").await;
+    let declined = ctx
+        .activity(
+            "charge",
+            payload(&json!([value(&place), value(&approval), ctx.new_uuid().to_string()])),
+            options(&json!({
+                "retry": { "attempts": 3, "delay_ms": 100, "jitter": 0.5, "except": "CardDeclined" },
+                "limit_ms": 5000,
+            })),
+        )
+        .await;
+    if let Err(failure) = &declined {
+        ctx.send_event(
+            InstanceId::new("clerk").expect("valid"),
+            "declined",
+            payload(&failure.kind),
+        );
+    }
+    let told = match select(call(&ctx, "notify", &json!(null)), ctx.sleep(secs(60))).await {
+        Either::Left(_) => "told",
+        Either::Right(_) => "nobody answered",
+    };
+    ctx.sleep(secs(5)).await;
+    Ok(payload(&json!([told, ctx.random(), ctx.now().since(ctx.started_at()).as_secs()])))
 }
