@@ -43,8 +43,9 @@ pub struct Options {
 
     /// Prints one JSON object a line for each file to standard output, and nothing else there.
     ///
-    /// Fields: file, id, status (done, rejected or failed), reason, width, height, colors, thumbnails, attempts,
-    /// milliseconds.
+    /// Fields: file, id, status (done, rejected or failed), reason, width, height, colors, thumbnails (their paths),
+    /// attempts (of the step that was tried most), milliseconds (from the start of the work on the content to its
+    /// end, also if an earlier run did it).
     #[arg(long, global = true)]
     pub json: bool,
 }

@@ -4,6 +4,8 @@
 //! originals/<id>                   the file as it came in
 //! thumbnails/<id>/<size>.<ext>     re-encoded, upright, without EXIF
 //! records/<id>.json                what is known about it
+//! imgrec.log                       a line for each picture that came in
+//! imgrec.sqlite                    how far the work is: the task hub of the workflow engine
 //! ```
 //!
 //! An id is the SHA-256 of the content, so what is written twice is written alike, by any number of processes.
@@ -13,11 +15,12 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use chrono::{SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -91,17 +94,17 @@ impl std::str::FromStr for PictureId {
     }
 }
 
-/// What became of a file that was to be taken in.
+/// What a file is, seen from outside.
 #[derive(Debug)]
-pub enum Ingested {
-    /// The original is in the folder.
-    Stored {
+pub enum Identified {
+    /// Its size is acceptable.
+    Fit {
         /// Its identity.
         id: PictureId,
         /// Its bytes.
         size: u64,
     },
-    /// Its size alone refuses it; nothing was stored.
+    /// Its size alone refuses it.
     Refused {
         /// Its identity, unless it has more than [`HASHED_BYTES_MAX`].
         id: Option<PictureId>,
@@ -144,75 +147,72 @@ impl DataFolder {
         self.records().join(format!("{id}.json"))
     }
 
-    /// Copies a file into the folder and finds out its identity, in one pass over it and little memory.
+    /// Finds out the identity of a file, in one pass over it and little memory.
     ///
     /// # Errors
-    /// [`PictureError::Source`] if the file cannot be read, [`PictureError::Folder`] if the copy cannot be written.
-    pub fn ingest(&self, source: &Path) -> Result<Ingested, PictureError> {
-        let unreadable = |error| PictureError::source(source, error);
-        let metadata = fs::metadata(source).map_err(unreadable)?;
-        if metadata.is_dir() {
-            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
-        }
-        if !metadata.is_file() {
-            // Opening a pipe or a device may wait for ever.
-            return Err(unreadable(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is no regular file",
-            )));
-        }
-        self.ingest_stream(&mut File::open(source).map_err(unreadable)?, source)
+    /// [`PictureError::Source`] if it cannot be read.
+    pub fn identify(source: &Path) -> Result<Identified, PictureError> {
+        read_through(&mut open_source(source)?, source, |_, _| Ok(()))
     }
 
-    /// Puts bytes into the folder as an original.
+    /// Copies a file into the folder. It must still have the identity that was found out before; an original of
+    /// that identity is left alone.
+    ///
+    /// # Errors
+    /// [`PictureError::Source`] if the file cannot be read or has changed, [`PictureError::Folder`] if the copy cannot
+    /// be written.
+    pub fn ingest(&self, source: &Path, id: &PictureId) -> Result<(), PictureError> {
+        if self.has_original(id) {
+            return Ok(());
+        }
+        self.ingest_stream(&mut open_source(source)?, source, id)
+    }
+
+    /// Puts bytes of this identity into the folder as an original.
     ///
     /// # Errors
     /// [`PictureError::Folder`].
-    pub fn ingest_bytes(&self, mut bytes: &[u8]) -> Result<Ingested, PictureError> {
-        self.ingest_stream(&mut bytes, Path::new("the given bytes"))
+    pub fn ingest_bytes(&self, mut bytes: &[u8], id: &PictureId) -> Result<(), PictureError> {
+        if self.has_original(id) {
+            return Ok(());
+        }
+        self.ingest_stream(&mut bytes, Path::new("the given bytes"), id)
     }
 
     fn ingest_stream(
         &self,
         stream: &mut dyn Read,
         source: &Path,
-    ) -> Result<Ingested, PictureError> {
-        let mut copy = Some(Temporary::create(&self.originals())?);
-        let mut hasher = Sha256::new();
-        let mut size = 0_u64;
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            let length = match stream.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(PictureError::source(source, error)),
-            };
-            size += length as u64;
-            hasher.update(&piece[..length]);
-            if size > FILE_BYTES_MAX {
-                // From here on only the identity is wanted.
-                copy = None;
+        id: &PictureId,
+    ) -> Result<(), PictureError> {
+        let mut copy = Temporary::create(&self.originals())?;
+        let read = read_through(stream, source, |piece, size| {
+            if size > FILE_BYTES_MAX { Ok(()) } else { copy.write(piece) }
+        })?;
+        match read {
+            Identified::Fit { id: found, .. } if found == *id => {
+                copy.keep_as(&self.original_path(id))
             }
-            if let Some(copy) = &mut copy {
-                copy.write(&piece[..length])?;
-            }
-            if size > HASHED_BYTES_MAX {
-                let why = check_size(size).err().unwrap_or(PictureError::Empty);
-                return Ok(Ingested::Refused { id: None, why });
-            }
+            Identified::Fit { .. } | Identified::Refused { .. } => Err(PictureError::source(
+                source,
+                io::Error::other("it changed while it was read; process it again"),
+            )),
         }
-        let id = PictureId::from_digest(hasher.finalize().as_slice());
-        match (check_size(size), copy) {
-            (Ok(()), Some(copy)) => {
-                copy.keep_as(&self.original_path(&id))?;
-                Ok(Ingested::Stored { id, size })
-            }
-            (Err(why), _) => Ok(Ingested::Refused { id: Some(id), why }),
-            (Ok(()), None) => {
-                unreachable!("the copy is dropped only above the size that is refused")
-            }
-        }
+    }
+
+    /// Whether there is an original of this identity.
+    pub fn has_original(&self, id: &PictureId) -> bool {
+        self.original_path(id).is_file()
+    }
+
+    /// The originals that no record belongs to: in work, given up, or never begun.
+    ///
+    /// # Errors
+    /// [`PictureError::Folder`].
+    pub fn unrecorded(&self) -> Result<Vec<PictureId>, PictureError> {
+        let names = list(&self.originals())?;
+        let ids = names.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok());
+        Ok(ids.filter(|id| !self.record_path(id).is_file()).collect())
     }
 
     /// Reads an original.
@@ -273,6 +273,30 @@ impl DataFolder {
         }
     }
 
+    /// Reads a record whose files are all there; `None` if something is missing.
+    ///
+    /// # Errors
+    /// Those of [`DataFolder::record`].
+    pub fn whole_record(&self, id: &PictureId) -> Result<Option<PictureRecord>, PictureError> {
+        let is_whole = |record: &PictureRecord| {
+            let mut thumbnails = record.thumbnails.iter();
+            self.has_original(id)
+                && thumbnails.all(|thumbnail| self.root.join(&thumbnail.path).is_file())
+        };
+        Ok(self.record(id)?.filter(is_whole))
+    }
+
+    /// Adds a line to the log, with the time in front and `details` behind, unless a line with this text was added
+    /// not long ago.
+    ///
+    /// # Errors
+    /// [`PictureError::Folder`].
+    pub fn log_once(&self, text: &str, details: &str) -> Result<(), PictureError> {
+        let path = self.root.join("imgrec.log");
+        add_line_once(&path, text, details)
+            .map_err(|error| PictureError::folder("write", &path, error))
+    }
+
     /// Removes everything of a picture, the record first: what is listed is there.
     ///
     /// Nothing there to remove is fine.
@@ -317,6 +341,75 @@ impl DataFolder {
     fn records(&self) -> PathBuf {
         self.root.join("records")
     }
+}
+
+/// What is repeated after a crash was written shortly before it, so only this much of a log's end is looked at.
+const LOG_END_BYTES: u64 = 64 * 1024;
+
+fn add_line_once(path: &Path, text: &str, details: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    match file.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    let end = String::from_utf8_lossy(&end);
+    if end.lines().any(|line| line.contains(text)) {
+        return Ok(());
+    }
+    // A line that a crash cut short stays alone.
+    let begin = if end.is_empty() || end.ends_with('\n') { "" } else { "\n" };
+    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+    file.write_all(format!("{begin}{now} {text} {details}\n").as_bytes())?;
+    file.sync_data()
+}
+
+fn open_source(source: &Path) -> Result<File, PictureError> {
+    let unreadable = |error| PictureError::source(source, error);
+    let metadata = fs::metadata(source).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    if !metadata.is_file() {
+        // Opening a pipe or a device may wait for ever.
+        let what = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        return Err(unreadable(what));
+    }
+    File::open(source).map_err(unreadable)
+}
+
+/// Reads to the end. Hands on each piece, with the bytes that were read up to its end.
+fn read_through(
+    stream: &mut dyn Read,
+    source: &Path,
+    mut take: impl FnMut(&[u8], u64) -> Result<(), PictureError>,
+) -> Result<Identified, PictureError> {
+    let mut hasher = Sha256::new();
+    let mut size = 0_u64;
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let length = match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(PictureError::source(source, error)),
+        };
+        size += length as u64;
+        if size > HASHED_BYTES_MAX {
+            let why = check_size(size).err().unwrap_or(PictureError::Empty);
+            return Ok(Identified::Refused { id: None, why });
+        }
+        hasher.update(&piece[..length]);
+        take(&piece[..length], size)?;
+    }
+    let id = PictureId::from_digest(hasher.finalize().as_slice());
+    Ok(match check_size(size) {
+        Ok(()) => Identified::Fit { id, size },
+        Err(why) => Identified::Refused { id: Some(id), why },
+    })
 }
 
 /// Writes a file as a whole or not at all. If it is there with this content already, it is left alone.
@@ -505,40 +598,79 @@ mod tests {
         let source = place.path().join("a.png");
         fs::write(&source, b"content").unwrap();
         for _ in 0..2 {
-            let Ingested::Stored { id, size } = folder.ingest(&source).unwrap() else {
+            let Identified::Fit { id, size } = DataFolder::identify(&source).unwrap() else {
                 panic!("refused")
             };
             assert_eq!((id.clone(), size), (PictureId::of(b"content"), 7));
+            folder.ingest(&source, &id).unwrap();
             assert_eq!(folder.original(&id).unwrap(), b"content");
         }
         assert_eq!(files_in(&folder.originals()), [PictureId::of(b"content").as_str()]);
+        assert_eq!(folder.unrecorded().unwrap(), [PictureId::of(b"content")]);
     }
 
     #[test]
-    fn what_is_refused_for_its_size_leaves_nothing() {
+    fn a_file_that_changed_meanwhile_leaves_nothing() {
+        let (place, folder) = folder();
+        let source = place.path().join("a.png");
+        for content in [&b"another"[..], b""] {
+            fs::write(&source, content).unwrap();
+            let error = folder.ingest(&source, &PictureId::of(b"content")).unwrap_err();
+            assert!(error.to_string().contains("changed"), "{error}");
+            assert!(files_in(&folder.originals()).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_refused_for_its_size_has_an_identity() {
         let (place, folder) = folder();
         let source = place.path().join("big");
         let bytes = vec![7; usize::try_from(FILE_BYTES_MAX).unwrap() + 1];
         fs::write(&source, &bytes).unwrap();
-        let Ingested::Refused { id, why } = folder.ingest(&source).unwrap() else {
-            panic!("stored")
+        let Identified::Refused { id, why } = DataFolder::identify(&source).unwrap() else {
+            panic!("fit")
         };
         assert_eq!(id, Some(PictureId::of(&bytes)));
         assert!(why.is_rejection() && why.to_string().contains("20 MiB"), "{why}");
+        fs::write(&source, b"").unwrap();
         assert!(matches!(
-            folder.ingest_bytes(b"").unwrap(),
-            Ingested::Refused { id: Some(_), why: PictureError::Empty }
+            DataFolder::identify(&source).unwrap(),
+            Identified::Refused { id: Some(_), why: PictureError::Empty }
         ));
+        assert!(folder.ingest_bytes(&bytes, &PictureId::of(&bytes)).is_err());
         assert!(files_in(&folder.originals()).is_empty());
     }
 
     #[test]
+    fn a_log_line_is_added_once_and_never_to_half_a_line() {
+        let (_place, folder) = folder();
+        let log = folder.root().join("imgrec.log");
+        folder.log_once("done a run 1", "x").unwrap();
+        folder.log_once("done a run 1", "x").unwrap();
+        let half = fs::read_to_string(&log).unwrap() + "2026-01-01T00:00:00.000Z done b ru";
+        fs::write(&log, half).unwrap();
+        std::thread::scope(|scope| {
+            for name in ["b", "c", "d", "b", "c", "d"] {
+                let folder = &folder;
+                scope.spawn(move || folder.log_once(&format!("done {name} run 1"), "x").unwrap());
+            }
+        });
+        let text = fs::read_to_string(&log).unwrap();
+        let mut lines: Vec<_> = text.lines().map(|line| &line[25..]).collect();
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            ["done a run 1 x", "done b ru", "done b run 1 x", "done c run 1 x", "done d run 1 x"]
+        );
+    }
+
+    #[test]
     fn a_missing_file_and_a_folder_say_what_they_are() {
-        let (place, folder) = folder();
-        let missing = folder.ingest(&place.path().join("nothing.png")).unwrap_err();
+        let place = tempfile::tempdir().unwrap();
+        let missing = DataFolder::identify(&place.path().join("nothing.png")).unwrap_err();
         assert!(missing.to_string().contains("no such file"), "{missing}");
         assert!(!missing.is_retryable() && !missing.is_rejection());
-        let is_folder = folder.ingest(place.path()).unwrap_err();
+        let is_folder = DataFolder::identify(place.path()).unwrap_err();
         assert!(is_folder.to_string().contains("it is a folder"), "{is_folder}");
     }
 
@@ -570,7 +702,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        folder.ingest_bytes(b"the same").unwrap();
+                        folder.ingest_bytes(b"the same", &PictureId::of(b"the same")).unwrap();
                         folder.sweep_temporary().unwrap();
                     }
                 });
@@ -583,7 +715,7 @@ mod tests {
     fn removing_takes_all_and_may_be_repeated() {
         let (_place, folder) = folder();
         let id = PictureId::of(b"content");
-        folder.ingest_bytes(b"content").unwrap();
+        folder.ingest_bytes(b"content", &id).unwrap();
         let picture =
             Encoded { bytes: b"jpeg".to_vec(), extension: "jpg", width: 320, height: 200 };
         let thumbnail = folder.write_thumbnail(&id, &picture).unwrap();

@@ -6,7 +6,8 @@
 //! | [`analyze`] | colours, kind, sharpness, hashes: only what pixels and headers say |
 //! | [`folder`] | the data folder on disk |
 //! | [`record`] | what is kept about a picture |
-//! | [`workflow`] | the order of the steps |
+//! | [`workflow`] | the steps and their order: a durable orchestration |
+//! | [`process`] | the command that takes pictures in |
 //! | [`cli`], [`report`] | the command line and what is seen of the work |
 //! | [`samples`] | pictures to try it out with |
 
@@ -14,6 +15,7 @@ pub mod analyze;
 pub mod cli;
 pub mod folder;
 pub mod picture;
+pub mod process;
 pub mod record;
 pub mod report;
 pub mod samples;

@@ -6,5 +6,5 @@ use clap::Parser;
 use sample_imgrec::cli::Cli;
 
 fn main() -> ExitCode {
-    sample_imgrec::workflow::run(Cli::parse())
+    sample_imgrec::process::run(Cli::parse())
 }

@@ -100,9 +100,9 @@ pub struct Outcome {
     pub colors: Vec<ColorName>,
     /// Paths that can be opened from the working folder of the program, smallest first.
     pub thumbnails: Vec<String>,
-    /// How often the step that was tried most was tried. 0 if there was nothing left to do.
+    /// How often the step that was tried most was tried, also if that was in an earlier run of the program.
     pub attempts: u32,
-    /// From queued to finished.
+    /// From the start of its orchestration to the end of it, whenever that was; without one, in this run.
     pub duration: Duration,
 }
 
@@ -338,13 +338,14 @@ impl Reporter {
 
     /// The work was stopped: what has not finished fails, and the exit code becomes that of an interruption.
     pub fn interrupted(&self) {
-        let open: Vec<usize> = {
-            let mut state = self.lock();
-            state.summary.is_interrupted = true;
-            (0..state.files.len()).filter(|&index| !state.files[index].is_finished).collect()
-        };
-        for index in open {
-            let reason = "interrupted; run the same command again to go on where it stopped";
+        self.lock().summary.is_interrupted = true;
+        self.given_up("interrupted; run the same command again to go on where it stopped");
+    }
+
+    /// The work cannot go on: what has not finished fails for this reason.
+    pub fn given_up(&self, reason: &str) {
+        let count = self.lock().files.len();
+        for index in 0..count {
             self.finished(Ticket(index), &Outcome::failed(None, reason));
         }
     }

@@ -2,40 +2,10 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-use serde_json::Value;
+use std::process::Stdio;
 
 use crate::support::generate::*;
-
-fn program(place: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sample-imgrec"));
-    command.current_dir(place).env_remove("IMGREC_DATA").stdin(Stdio::null());
-    command
-}
-
-fn run(place: &Path, arguments: &[&str]) -> Output {
-    program(place).args(arguments).output().unwrap()
-}
-
-fn json_lines(output: &Output) -> Vec<Value> {
-    let text = std::str::from_utf8(&output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn files_under(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files_under(&path));
-        } else {
-            found.push(path.display().to_string());
-        }
-    }
-    found
-}
+use crate::support::program::*;
 
 #[test]
 fn one_json_line_for_each_file_in_good_and_bad() {
@@ -144,11 +114,12 @@ fn many_different_pictures_are_many_records() {
     assert_eq!(pictures.iter().map(|(_, bytes)| bytes).collect::<HashSet<_>>().len(), 500);
 
     let place = tempfile::tempdir().unwrap();
-    let names: Vec<&str> = pictures.iter().take(30).map(|(name, _)| name.as_str()).collect();
-    for (name, bytes) in pictures.iter().take(30) {
+    let names: Vec<&str> = pictures.iter().map(|(name, _)| name.as_str()).collect();
+    for (name, bytes) in &pictures {
         fs::write(place.path().join(name), bytes).unwrap();
     }
     let output = run(place.path(), &[&["process", "--json"][..], &names].concat());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(files_under(&place.path().join("data/records")).len(), 30);
+    assert_eq!(json_lines(&output).len(), 500);
+    assert_eq!(files_under(&place.path().join("data/records")).len(), 500);
 }

@@ -2,4 +2,6 @@
 
 mod command;
 mod hostile;
+mod kill;
 mod kinds;
+mod resume;

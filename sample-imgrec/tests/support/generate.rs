@@ -192,11 +192,20 @@ pub(crate) fn jpeg_with_exif(jpeg: &[u8], block: &[u8]) -> Vec<u8> {
 
 /// Small pictures, all different, JPEG and PNG in turn, with names such as `0007.png`.
 pub(crate) fn numbered(count: u32) -> impl Iterator<Item = (String, Vec<u8>)> {
-    (0..count).map(|number| {
+    numbered_of(count, 48, 32)
+}
+
+/// The same in another size.
+pub(crate) fn numbered_of(
+    count: u32,
+    width: u32,
+    height: u32,
+) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..count).map(move |number| {
         let [_, _, high, low] = number.to_be_bytes();
-        let picture = RgbImage::from_fn(48, 32, |x, y| {
-            // The number in eight-pixel stripes, so that it also survives the losses of JPEG.
-            let bit = number >> (x / 8 + 6 * (y / 16)) & 1;
+        let picture = RgbImage::from_fn(width, height, |x, y| {
+            // The number in stripes of an eighth, so that it also survives the losses of JPEG.
+            let bit = number >> (x * 6 / width + 6 * (y * 2 / height)) & 1;
             Rgb([if bit == 1 { 200 } else { 40 }, low, high.wrapping_mul(60)])
         });
         if number % 2 == 0 {
