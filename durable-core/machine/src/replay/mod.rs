@@ -363,3 +363,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
         .unwrap_or_else(|| "the orchestrator panicked".into());
     Failure::new(FailureClass::Panic, "Panic", message).permanent()
 }
+
+#[cfg(test)]
+mod tests;
