@@ -238,6 +238,20 @@ mod tests {
     }
 
     #[test]
+    fn a_null_that_was_set_is_not_taken_for_nothing() {
+        let acceptance = serde_json::json!({
+            "instance": "a", "run": 1, "nonce": uuid::Uuid::nil(), "name": "n", "input": null,
+            "accepted_at": 1,
+        });
+        let acceptance: crate::model::Acceptance =
+            serde_json::from_str(&acceptance.to_string()).expect("an acceptance");
+        let mut row = crate::model::StatusRow::pending(&acceptance);
+        row.output = Some(Payload::null());
+        row.custom_status = Some(Payload::null());
+        assert_eq!(decode_row(&encode_row(&row)), Ok(row));
+    }
+
+    #[test]
     fn a_row_of_a_newer_format_says_so() {
         let mut newer = br#"{"v":2,"packed":"x""#.to_vec();
         seal(&mut newer);

@@ -37,7 +37,11 @@ pub struct Failure {
     /// A sentence for people.
     pub message: String,
     /// Typed details that the failing code attached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::payload::present"
+    )]
     pub details: Option<Payload>,
     /// Whether another attempt cannot help.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -93,6 +93,14 @@ impl Serialize for Payload {
     }
 }
 
+/// Reads a member that is left out where there is no payload: `null` is a payload like any other, and
+/// serde would take it for an absent one.
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Payload>, D::Error> {
+    Payload::deserialize(deserializer).map(Some)
+}
+
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self(Arc::from(Box::<RawValue>::deserialize(deserializer)?)))

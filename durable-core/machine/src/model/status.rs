@@ -156,13 +156,21 @@ pub struct StatusRow {
     /// Its input.
     pub input: Payload,
     /// Its result: the value, or the reason of a termination.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::payload::present"
+    )]
     pub output: Option<Payload>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// What its code last set for people to see.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::payload::present"
+    )]
     pub custom_status: Option<Payload>,
     /// Why the engine holds it, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
