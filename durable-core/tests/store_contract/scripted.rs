@@ -137,13 +137,39 @@ pub(crate) async fn a_start_replaces_an_instance_that_has_ended(make: Make<'_>) 
         status(store.status(&id("a")).await.expect("no fault")),
         Some(RuntimeStatus::Pending)
     );
-    assert_eq!(history_rows(&store, "a").await, vec![], "the old history is out of reach");
-    assert_eq!(listed(&store, &ListQuery::default()).await, ["a", "b"], "newest start first");
+    // A row that is there is its owner's alone: until the new run begins it is that of the old one.
+    let stored = store.load(&id("a")).await.expect("no fault").expect("stored");
+    assert_eq!(stored.status.map(|row| row.run), Some(RunNumber(5)));
     owner.commit(at(3), vec![begin("a", 6, at(3))]).await;
-    assert_eq!(history_rows(&store, "a").await.len(), 1);
+    assert_eq!(listed(&store, &ListQuery::default()).await, ["a", "b"], "newest start first");
+    assert_eq!(history_rows(&store, "a").await.len(), 1, "the old history is out of reach");
     // The old run is gone for good: what still belongs to it is refused.
     let late = owner.group(at(4), vec![end("a", 5, 2, at(4))]);
     assert!(matches!(owner.give(late).await, Err(StoreError::Unusable(_))));
+}
+
+pub(crate) async fn a_start_that_cannot_begin_waits_in_place_of_the_ended_run(make: Make<'_>) {
+    let subject = make(1);
+    let store = subject.store();
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    owner.commit(at(1), vec![begin("a", 5, at(1))]).await;
+    owner.commit(at(2), vec![end("a", 5, 2, at(2))]).await;
+    let waiting = |run| {
+        let mut one = write(key("a", run, 0));
+        one.status = begin("a", run, at(3)).status;
+        one
+    };
+    let early = owner.group(at(3), vec![waiting(6)]);
+    assert!(matches!(owner.give(early).await, Err(StoreError::Unusable(_))), "nobody accepted it");
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    accepted(&store, "a", 9).await;
+    owner.commit(at(3), vec![waiting(6)]).await;
+    let stored = store.load(&id("a")).await.expect("no fault").expect("stored");
+    assert_eq!(stored.status.map(|row| row.run), Some(RunNumber(6)));
+    assert!(stored.acceptance.is_some(), "it has not begun");
+    assert_eq!(history_rows(&store, "a").await, vec![], "the old history is out of reach");
+    owner.commit(at(4), vec![begin("a", 6, at(4))]).await;
+    assert_eq!(history_rows(&store, "a").await.len(), 1);
 }
 
 pub(crate) async fn an_active_instance_is_replaced_only_on_request_and_by_its_owner(
@@ -674,8 +700,8 @@ pub(crate) async fn counts_follow_starts_and_commits(make: Make<'_>) {
     let counts = store.counts().await.expect("no fault");
     assert_eq!(
         counts,
-        BTreeMap::from([(RuntimeStatus::Running, 1), (RuntimeStatus::Pending, 1)]),
-        "the instance that ended is replaced"
+        BTreeMap::from([(RuntimeStatus::Running, 1), (RuntimeStatus::Completed, 1)]),
+        "the instance that ended is replaced by the commit that begins the new run"
     );
 }
 

@@ -274,19 +274,10 @@ impl StoreModel {
         }
         let acceptance = Acceptance { run, ..acceptance.clone() };
         self.sequence += 1;
-        let active =
-            self.instances.get(&acceptance.instance).filter(|r| !r.status.status.is_terminal());
-        if active.is_none() {
-            let row = InstanceRows {
-                created: self.sequence,
-                status: StatusRow::pending(&acceptance),
-                history: BTreeMap::new(),
-                in_flight: None,
-                timer: None,
-            };
-            if let Some(old) = self.instances.insert(acceptance.instance.clone(), row) {
-                *self.counts.entry(old.status.status).or_default() -= 1;
-            }
+        // A row that is there is its owner's alone, also that of a run which has ended.
+        if !self.instances.contains_key(&acceptance.instance) {
+            let row = InstanceRows::new(self.sequence, StatusRow::pending(&acceptance));
+            self.instances.insert(acceptance.instance.clone(), row);
             *self.counts.entry(RuntimeStatus::Pending).or_default() += 1;
         }
         self.acceptances.insert(acceptance.instance.clone(), (self.sequence, acceptance));
@@ -410,7 +401,12 @@ impl StoreModel {
         }
         let Some(rows) = self.instances.get(id) else { return contradiction("does not exist") };
         if rows.status.run != write.key.run {
-            return contradiction("is not the stored run");
+            // A start that cannot begin yet shows why, in place of the run that has ended.
+            let waits = rows.status.status.is_terminal()
+                && write.status.is_some()
+                && write.history.is_none()
+                && self.acceptances.get(id).is_some_and(|(_, a)| a.run == write.key.run);
+            return if waits { Ok(()) } else { contradiction("is not the stored run") };
         }
         if let Some(append) = &write.history {
             let next = rows.next_seq(write.key.execution);
@@ -437,8 +433,13 @@ impl StoreModel {
 
     fn apply(&mut self, partition: PartitionId, write: &InstanceWrite) {
         let id = &write.key.instance;
+        let takes_place =
+            self.instances.get(id).is_none_or(|rows| rows.status.run != write.key.run);
         if write.begins {
-            self.begin(write);
+            self.take_acceptance(write);
+        }
+        if write.begins || takes_place {
+            self.take_place(write);
         }
         let Some(rows) = self.instances.get_mut(id) else { return };
         if let Some(append) = &write.history {
@@ -465,7 +466,7 @@ impl StoreModel {
         }
     }
 
-    fn begin(&mut self, write: &InstanceWrite) {
+    fn take_acceptance(&mut self, write: &InstanceWrite) {
         let id = &write.key.instance;
         if let Some((_, acceptance)) = self.acceptances.get(id)
             && acceptance.run <= write.key.run
@@ -473,6 +474,11 @@ impl StoreModel {
             self.begun.insert(id.clone(), (acceptance.nonce, write.key.run));
             self.acceptances.remove(id);
         }
+    }
+
+    /// A new run: what is stored of earlier ones goes.
+    fn take_place(&mut self, write: &InstanceWrite) {
+        let id = &write.key.instance;
         let Some(status) = write.status.as_deref() else { return };
         let pending = self.instances.get(id).filter(|rows| rows.status.run == write.key.run);
         let created = if let Some(rows) = pending {
@@ -481,13 +487,7 @@ impl StoreModel {
             self.sequence += 1;
             self.sequence
         };
-        let rows = InstanceRows {
-            created,
-            status: status.clone(),
-            history: BTreeMap::new(),
-            in_flight: None,
-            timer: None,
-        };
+        let rows = InstanceRows::new(created, status.clone());
         let old = self.instances.insert(id.clone(), rows);
         if let Some(due) = old.and_then(|rows| rows.timer)
             && let Some(partition) = self.partitions.get_mut(&id.partition(self.partition_count))
@@ -504,6 +504,10 @@ impl StoreModel {
 }
 
 impl InstanceRows {
+    fn new(created: u64, status: StatusRow) -> Self {
+        Self { created, status, history: BTreeMap::new(), in_flight: None, timer: None }
+    }
+
     fn next_seq(&self, execution: ExecutionNumber) -> EventSeq {
         self.history
             .range((execution, EventSeq(0))..=(execution, EventSeq(u64::MAX)))

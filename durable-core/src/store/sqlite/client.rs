@@ -11,7 +11,7 @@ use durable_machine::model::{
 };
 use durable_machine::store::{AcceptOutcome, ListPage, ListQuery, ListToken, SendOutcome};
 
-use super::commit::{count, insert, replace};
+use super::commit::{count, insert};
 use super::failure::Failure;
 use super::rows::{
     Body, STATUS_COLUMNS, acceptance, int, limit, number, status_code, status_columns,
@@ -54,20 +54,11 @@ pub(super) fn accept(
         start.run = start.run.max(entry.run.next());
     }
     let partition = id.partition(partitions);
-    match there {
-        Some(entry) if !entry.status.is_terminal() => {}
-        Some(entry) => {
-            count(tx, entry.status, -1)?;
-            let kept = replace(tx, id, partition, &entry)?;
-            let entry = insert(tx, &StatusRow::pending(&start), None, kept)?;
-            tx.state.keys.set(id, entry);
-            count(tx, RuntimeStatus::Pending, 1)?;
-        }
-        None => {
-            let entry = insert(tx, &StatusRow::pending(&start), None, None)?;
-            tx.state.keys.set(id, entry);
-            count(tx, RuntimeStatus::Pending, 1)?;
-        }
+    // A row that is there is its owner's alone, also that of a run which has ended.
+    if there.is_none() {
+        let entry = insert(tx, &StatusRow::pending(&start), None, None)?;
+        tx.state.keys.set(id, entry);
+        count(tx, RuntimeStatus::Pending, 1)?;
     }
     tx.conn
         .prepare_cached(

@@ -173,6 +173,24 @@ impl One<'_, '_> {
         Ok(Some((nonce, int(self.write.key.run.0))))
     }
 
+    /// A start that cannot begin yet shows why, in place of the run that has ended.
+    fn wait_in_place_of(&mut self, old: &Entry) -> Result<Entry, Failure> {
+        let id = &self.write.key.instance;
+        let accepted = self
+            .tx
+            .conn
+            .prepare_cached("SELECT 1 FROM acceptances WHERE id = ?1 AND run = ?2")?
+            .exists((id.as_str(), int(self.write.key.run.0)))?;
+        let status = self
+            .write
+            .status
+            .as_deref()
+            .filter(|_| old.status.is_terminal() && self.write.history.is_none() && accepted)
+            .ok_or_else(|| self.contradiction("is not the stored run"))?;
+        let kept = replace(self.tx, id, self.commit.partition, old)?;
+        insert(self.tx, status, None, kept)
+    }
+
     /// Goes on with the stored run.
     fn go_on(&mut self) -> Result<(), Failure> {
         let id = &self.write.key.instance;
@@ -180,7 +198,7 @@ impl One<'_, '_> {
             return Err(self.contradiction("does not exist"));
         };
         if entry.run != self.write.key.run {
-            return Err(self.contradiction("is not the stored run"));
+            entry = self.wait_in_place_of(&entry)?;
         }
         if let Some(append) = &self.write.history {
             // A rewind begins the next execution of a run that has ended.
