@@ -194,6 +194,18 @@ impl Core {
             if matches!(entry.code, Code::Out | Code::Loading) {
                 break;
             }
+            let outdated = matches!(entry.life, Life::Absent | Life::Ended(_))
+                && entry.covered == 0
+                && entry.arrivals.front().is_some_and(Arrival::from_outside);
+            if outdated {
+                // Clients make starts durable without this owner: that an id is free, or its run over,
+                // holds for what had arrived before it was read. Memory is only ahead of the store while
+                // a commit is to come, after which this is called again.
+                if entry.writes.any() || entry.committing {
+                    break;
+                }
+                entry.life = Life::Unknown;
+            }
             let needs_load = match &entry.life {
                 Life::Unknown => entry.look_at_due || !entry.arrivals.is_empty(),
                 Life::Active(run) => {
@@ -211,6 +223,7 @@ impl Core {
                 entry.look_at_due = false;
                 break;
             };
+            entry.covered = entry.covered.saturating_sub(1);
             self.apply(instance, entry, arrival);
         }
         self.queue(instance, entry);
@@ -353,9 +366,14 @@ impl Core {
         let told = entry.told.take();
         let hold = self.told_to_hold(instance, told).filter(|_| pending).or_else(|| {
             let message = unregistered(&acceptance.name);
+            code.is_none().then_some(Hold { reason: HoldReason::UnknownOrchestrator, message })
+        });
+        let (Some(code), None) = (code, &hold) else {
             run.unbegun = Some(acceptance);
             entry.life = Life::Active(Box::new(run));
-            self.hold(instance, entry, HoldReason::UnknownOrchestrator, message);
+            if let Some(hold) = hold {
+                self.hold(instance, entry, hold.reason, hold.message);
+            }
             return;
         };
         // Commands that reached the instance while it was pending hold for its first turn.

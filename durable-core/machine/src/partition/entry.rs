@@ -93,6 +93,17 @@ pub(super) enum Arrival {
     Fail(Box<Failure>),
 }
 
+impl Arrival {
+    /// Whether it may be about something that the store has and this owner has not read.
+    pub(super) fn from_outside(&self) -> bool {
+        match self {
+            Self::Begin { ticket, .. } => ticket.is_none(),
+            Self::Command { .. } | Self::Message { .. } => true,
+            Self::TimerFired(_) | Self::Settled { .. } | Self::Stashed(_) | Self::Fail(_) => false,
+        }
+    }
+}
+
 /// Who sent a command, and what it takes to make its arrival idempotent.
 pub(super) enum Source {
     /// A caller in this process.
@@ -268,8 +279,13 @@ impl Entry {
             (_, Some(new)) => RowChange::Set(new.clone()),
             (Some(_), None) => RowChange::Delete,
         };
-        let timer_move = (self.stored.timer != timer)
-            .then_some(TimerMove { from: self.stored.timer, to: timer });
+        // The timer row of an earlier run goes when a new one begins, also where both have the same time.
+        let moves = if writes.begins {
+            timer.is_some() || self.stored.timer.is_some()
+        } else {
+            self.stored.timer != timer
+        };
+        let timer_move = moves.then_some(TimerMove { from: self.stored.timer, to: timer });
         let write = InstanceWrite {
             key,
             begins: writes.begins,

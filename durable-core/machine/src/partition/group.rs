@@ -95,8 +95,7 @@ impl Partition {
         if !outgoing.is_empty() {
             self.core.head_changed = true;
             let from = self.core.config.partition;
-            let (writes, deliveries) =
-                self.core.outbox.send(from, outgoing, &mut self.core.head);
+            let (writes, deliveries) = self.core.outbox.send(from, outgoing, &mut self.core.head);
             commit.outbox = writes;
             effects.extend(deliveries);
         }
@@ -143,6 +142,7 @@ impl Partition {
             if let Some(entry) = self.entries.get_mut(instance) {
                 entry.committing = false;
                 if matches!(entry.life, Life::Ended(_) | Life::Absent | Life::Unknown) {
+                    self.core.proceed(instance, entry);
                     self.settle_entry(instance);
                 }
             }
