@@ -136,7 +136,8 @@ impl Core {
 
     /// Once all work of earlier owners is taken up, this opening counts as one that went well.
     pub(super) fn note_recovered(&mut self) {
-        if self.loads.recovering && self.loads.is_idle() && self.turns.is_empty() {
+        let taken_up = self.wheel.has_read() && self.loads.is_idle() && self.turns.is_empty();
+        if self.loads.recovering && taken_up {
             self.loads.recovering = false;
             self.loads.all_clear = self.loads.careful || self.head.probing.is_some();
             self.loads.careful = false;

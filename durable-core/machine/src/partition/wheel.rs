@@ -68,6 +68,11 @@ impl Wheel {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Whether the due times that come first are known, so that what is due now was looked at.
+    pub(super) fn has_read(&self) -> bool {
+        self.window != Window::Unread
+    }
+
     /// Where to read on, if the window has to move: memory would otherwise run out of due times.
     pub(super) fn wants_page(&mut self) -> Option<Option<Due>> {
         if self.loading {

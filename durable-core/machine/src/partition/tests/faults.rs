@@ -1,6 +1,7 @@
 //! Owners that die: lost workers, careful openings, fences, crashes around a commit.
 
 use super::story::{check, id, told};
+use crate::model::PartitionId;
 use crate::store::Refusal;
 
 #[test]
@@ -211,6 +212,53 @@ fn a_sleeper_that_kills_its_process_is_found_and_held() {
         expect  completed order-7
         "#,
     );
+}
+
+#[test]
+fn a_sleeper_that_kills_its_process_is_found_while_its_neighbours_commit() {
+    let mut story = String::from(
+        r#"
+        faults  live
+        start   order-7 sleep {"micros":1000000}
+        start   order-8 wait ["a"]
+        deadly  order-7
+        crash
+        jump    +1s
+        "#,
+    );
+    for _ in 0..6 {
+        // The first page of timers is slower than the neighbour's commit.
+        story += "pages wait\nopen-again\nevent order-8 tick 1\npages come\n";
+    }
+    story += "
+        expect  held order-7 KilledProcess
+        event   order-8 a 1
+        expect  completed order-8 [1]
+        harmless
+        resume  order-7
+        expect  completed order-7
+        ";
+    check(&story);
+}
+
+#[test]
+fn a_careful_owner_names_an_instance_in_the_head_row_before_it_loads_it() {
+    let mut world = told(
+        "
+        faults live
+        start order-6 chain 1
+        start order-7 chain 1
+        start order-8 chain 1
+        deadly order-7
+        crash
+        open
+        open-again
+        ",
+    );
+    assert_eq!(world.store.open(PartitionId(0)).head.probing, Some(id("order-7")));
+    // Those in front of it were probed, and those behind it not loaded.
+    let probed: Vec<_> = world.notes.iter().filter(|note| note.starts_with("probing")).collect();
+    assert_eq!(probed, ["probing order-6", "probing order-7"]);
 }
 
 #[test]

@@ -50,12 +50,18 @@ fn an_instance_with_something_uncommitted_is_not_evicted() {
 #[test]
 fn the_least_recently_used_leave_first() {
     let mut story = String::from("faults live\ncache 20000\n");
-    for n in 0..20 {
+    for n in 0..7 {
         story += &format!("start order-{n} wait [\"a\"]\n");
     }
-    let world = told(&format!("{story}event order-19 unasked 1\n"));
-    drop(world);
-    check(&story);
+    // In use again, just before room has to be made.
+    story += "event order-0 unasked 1\nstart order-7 wait [\"a\"]\nstart order-8 wait [\"a\"]\n";
+    let world = told(&story);
+    let owner = world.owners[0].as_ref().expect("open");
+    let stays: Vec<_> = owner.partition.entries.keys().map(ToString::to_string).collect();
+    assert!(owner.partition.stats().evictions > 0, "{stays:?}");
+    assert!(stays.contains(&"order-0".into()), "{stays:?}");
+    assert!(stays.contains(&"order-8".into()), "{stays:?}");
+    assert!(!stays.contains(&"order-1".into()), "{stays:?}");
 }
 
 #[test]

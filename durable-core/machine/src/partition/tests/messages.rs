@@ -92,7 +92,7 @@ fn a_message_that_was_lost_is_sent_again() {
 #[test]
 fn a_message_survives_its_senders_owner_and_its_receivers() {
     for partitions in [1, 2] {
-        for crash in ["", "takeover\n", "takeover\ntakeover\n"] {
+        for crash in ["", "takeover", "takeover of sender", "takeover of heir"] {
             check(&format!(
                 r#"
                 partitions {partitions}
@@ -106,6 +106,7 @@ fn a_message_survives_its_senders_owner_and_its_receivers() {
                 event   sender go
                 {crash}
                 event   sender go
+                {crash}
                 time    +10s
                 expect  completed heir 3
                 expect  unconsumed heir []

@@ -54,7 +54,6 @@ fn a_start_that_replaces_ends_the_active_run_and_begins_the_next() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_run_that_was_never_committed_can_be_replaced() {
     check(
         "
@@ -107,7 +106,6 @@ fn an_id_whose_run_has_ended_can_be_started_again_under_every_policy() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn the_same_id_is_started_again_while_the_old_run_ends() {
     // The store has the end and the new start before the partition is told of either.
     check(
@@ -143,7 +141,6 @@ fn the_same_id_is_started_again_while_the_old_run_ends() {
 }
 
 #[test]
-#[ignore = "a bug that the next commits mend"]
 fn a_run_replaced_while_its_end_is_being_written_is_replaced_once() {
     check(
         "

@@ -587,6 +587,11 @@ impl World {
                 return answered;
             }
             "woken" => self.wait_for_a_thread(),
+            // takeover [of ID]: of all partitions, or of one instance's
+            "takeover" if words.takes("of") => {
+                let PartitionId(index) = id(words.word()).partition(self.shape.partitions);
+                self.take_over(usize::from(index));
+            }
             "takeover" => {
                 self.crash();
                 self.open();
@@ -978,6 +983,9 @@ impl World {
         if let Err(refusal) = self.store.commit(owner.fence, &commit) {
             panic!("the store refuses commit {}: {refusal:?}\n{commit:#?}", commit.number);
         }
+        if let Some(probing) = commit.head.probing.as_ref().filter(|_| commit.head_changed) {
+            self.notes.push(format!("probing {probing}"));
+        }
         owner.written = Some(commit);
     }
 
@@ -1104,8 +1112,23 @@ impl World {
         self.crash();
     }
 
+    /// Another owner takes one partition; its attempts go with the owner before.
+    fn take_over(&mut self, index: usize) {
+        let (mine, partitions) = (index, self.shape.partitions);
+        self.running
+            .retain(|attempt| usize::from(attempt.key.instance.partition(partitions).0) != mine);
+        self.open_one(index);
+    }
+
     fn open(&mut self) {
         for index in 0..self.owners.len() {
+            self.open_one(index);
+        }
+        self.dropped_before = 0;
+    }
+
+    fn open_one(&mut self, index: usize) {
+        {
             let partition = PartitionId(u16::try_from(index).expect("few"));
             let snapshot = self.store.open(partition);
             let config = Config {
@@ -1125,7 +1148,6 @@ impl World {
                 written: None,
             });
         }
-        self.dropped_before = 0;
     }
 
     fn evict(&mut self) {
