@@ -49,6 +49,8 @@ struct Shared {
     holder: Option<WorkerId>,
     work: BTreeMap<u64, Offer>,
     offered: u64,
+    /// Starts and commands of clients so far.
+    arrived: u64,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl MemoryStore {
             holder: None,
             work: BTreeMap::new(),
             offered: 0,
+            arrived: 0,
         };
         Self { shared: Arc::new(Mutex::new(shared)), hub }
     }
@@ -184,11 +187,15 @@ impl HubStore for MemoryStore {
     }
 
     async fn accept(&self, acceptance: &Acceptance) -> Result<AcceptOutcome, StoreError> {
-        Ok(self.lock().model.accept(acceptance))
+        let mut shared = self.lock();
+        shared.arrived += 1;
+        Ok(shared.model.accept(acceptance))
     }
 
     async fn send(&self, envelope: &Envelope) -> Result<SendOutcome, StoreError> {
-        Ok(self.lock().model.send(envelope))
+        let mut shared = self.lock();
+        shared.arrived += 1;
+        Ok(shared.model.send(envelope))
     }
 
     async fn status(&self, instance: &InstanceId) -> Result<Option<StatusRow>, StoreError> {
@@ -212,9 +219,9 @@ impl HubStore for MemoryStore {
         Ok(self.lock().model.history(instance))
     }
 
-    /// Never changes: no other process can write here.
+    /// Here the clients of this process are what other processes are to a file.
     async fn version(&self) -> Result<u64, StoreError> {
-        Ok(0)
+        Ok(self.lock().arrived)
     }
 }
 

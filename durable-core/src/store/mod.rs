@@ -113,7 +113,8 @@ pub trait HubStore: Send + Sync + 'static {
     /// The history of an instance's current execution, also when it has ended.
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError>;
 
-    /// A number that changes whenever another process wrote to the hub. Cheap: called every 20 ms.
+    /// A number that changes whenever another process wrote to the hub, or a client of this one sent
+    /// something. Cheap: called every 20 ms.
     async fn version(&self) -> Result<u64, StoreError>;
 }
 
