@@ -23,6 +23,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const POLL_BUSY: Duration = Duration::from_millis(20);
 const POLL_IDLE: Duration = Duration::from_millis(250);
 
+/// How long a worker waits for one of its own process that is ending, and how often it looks.
+const LEAVING_MAX: Duration = Duration::from_secs(1);
+const LEAVING_PAUSE: Duration = Duration::from_millis(5);
+
 /// However quiet it is, arrivals are read this often: a wake-up may have been lost.
 const POLL_ANYWAY: Duration = Duration::from_secs(300);
 
@@ -144,13 +148,6 @@ impl WorkerBuilder {
             .map_err(|_| StartError::Runtime("a worker starts within a Tokio runtime".into()))?;
         let worker = WorkerId(Uuid::new_v4());
         let partitions = store.hub().partitions;
-        for partition in 0..partitions {
-            if let Err(error) = store.claim(worker, PartitionId(partition)).await {
-                // What was claimed before must not stay claimed.
-                let _ = store.leave(worker).await;
-                return Err(error.into());
-            }
-        }
         let mut member = Member {
             worker,
             beat: 0,
@@ -159,7 +156,11 @@ impl WorkerBuilder {
             orchestrators,
             build: options.build.clone(),
         };
-        store.heartbeat(&member).await?;
+        if let Err(error) = join(&*store, &member, partitions).await {
+            // What was claimed before must not stay claimed.
+            let _ = store.leave(worker).await;
+            return Err(error.into());
+        }
         let executor = Arc::new(Executor::new(
             runtime.clone(),
             functions.clone(),
@@ -204,6 +205,22 @@ impl WorkerBuilder {
         running.tasks.push(tokio::spawn(watch_arrivals(shared)));
         Ok(running)
     }
+}
+
+/// Claims every partition and says that the worker lives.
+async fn join(store: &dyn Store, member: &Member, partitions: u16) -> Result<(), StoreError> {
+    let since = tokio::time::Instant::now();
+    for partition in 0..partitions {
+        while let Err(error) = store.claim(member.worker, PartitionId(partition)).await {
+            // A worker of this process that was dropped leaves on threads of its own.
+            let ours = matches!(error, StoreError::HubInUse { pid } if pid == Some(member.pid));
+            if !ours || since.elapsed() > LEAVING_MAX {
+                return Err(error);
+            }
+            tokio::time::sleep(LEAVING_PAUSE).await;
+        }
+    }
+    store.heartbeat(member).await
 }
 
 /// Tells the loops when another process wrote to the hub.
