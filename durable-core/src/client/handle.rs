@@ -334,7 +334,8 @@ impl<'a, T> Changes<'a, T> {
         if let Some(watcher) = &mut self.watcher
             && self.handle.client.worker().is_some()
         {
-            if tokio::time::timeout(POLL_PUBLISHED, watcher.changed()).await.is_err() {
+            let changed = tokio::time::timeout(POLL_PUBLISHED, watcher.changed()).await;
+            if changed != Ok(true) {
                 self.since_start = false;
                 self.watcher = self.handle.client.watcher(&self.handle.instance);
             }

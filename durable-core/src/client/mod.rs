@@ -11,11 +11,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use durable_machine::codec;
-use durable_machine::model::{Envelope, InstanceId, Payload, RuntimeStatus, limits};
+use durable_machine::model::{Envelope, InstanceId, Payload, RunNumber, RuntimeStatus, limits};
 use durable_machine::partition::Answer;
 use durable_machine::store::{ListQuery, ListToken, SendOutcome};
 use serde::Serialize;
-use tokio::sync::oneshot;
 
 pub use error::ClientError;
 pub use handle::{Handle, RaiseEvent};
@@ -172,20 +171,40 @@ impl Client {
     }
 
     async fn command(&self, envelope: Envelope, remember: bool) -> Result<(), ClientError> {
-        let instance = envelope.instance.clone();
+        let (instance, run) = (envelope.instance.clone(), envelope.run);
         if let Some(worker) = self.worker() {
-            let (reply, answer) = oneshot::channel();
-            let mail = Mail::Command { envelope: Box::new(envelope), remember, reply };
-            worker.send_to_instance(&instance, mail);
+            let envelope = Box::new(envelope);
+            let answer =
+                worker.ask(&instance, |ticket| Mail::Command { envelope, remember, ticket });
             return match answer.await.map_err(|_| ClientError::Unanswered)? {
                 Answer::Accepted => Ok(()),
+                Answer::NotFound => {
+                    self.check_run(&instance, run).await?;
+                    Err(ClientError::NotFound(instance))
+                }
                 answer => Err(refusal(&instance, answer)),
             };
         }
+        self.check_run(&instance, run).await?;
         match retry_busy(|| self.store.send(&envelope)).await? {
             SendOutcome::Sent => Ok(()),
             SendOutcome::NotFound => Err(ClientError::NotFound(instance)),
             SendOutcome::Ended(row) => Err(ClientError::Ended { instance, status: row.status }),
+        }
+    }
+}
+
+impl Client {
+    /// Says so where the run that is meant has given way to a later one.
+    async fn check_run(
+        &self,
+        instance: &InstanceId,
+        meant: Option<RunNumber>,
+    ) -> Result<(), ClientError> {
+        let Some(meant) = meant else { return Ok(()) };
+        match self.status(instance).await? {
+            Some(status) if status.run() > meant => Err(ClientError::Replaced(instance.clone())),
+            Some(_) | None => Ok(()),
         }
     }
 }

@@ -10,7 +10,6 @@ use durable_machine::model::{
 };
 use durable_machine::partition::{Answer, Input};
 use durable_machine::store::AcceptOutcome;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{Client, ClientError, Handle, retry_busy};
@@ -83,9 +82,8 @@ impl<T> Start<T> {
         let mut watcher = client.watcher(&instance);
         let run = match client.worker() {
             Some(worker) if generated => {
-                let (reply, answer) = oneshot::channel();
                 let acceptance = Box::new(acceptance);
-                worker.send_to_instance(&instance, Mail::Start { acceptance, reply });
+                let answer = worker.ask(&instance, |ticket| Mail::Start { acceptance, ticket });
                 match answer.await.map_err(|_| ClientError::Unanswered)? {
                     Answer::Started(run) => run,
                     answer => return Err(super::refusal(&instance, answer)),

@@ -12,12 +12,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use durable_machine::model::{CommitNumber, Fence, InstanceId};
-use durable_machine::partition::{
-    Answer, AttemptKey, Effect, Input, Partition, Stats, Ticket, Turn,
-};
+use durable_machine::partition::{Answer, AttemptKey, Effect, Input, Partition, Stats, Turn};
 use durable_machine::store::{ArrivalPosition, Arrivals, Commit, StoredInstance, TimerPage};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::oneshot;
 
 use super::executor::Job;
 use super::mailbox::{Mail, Mailbox};
@@ -67,8 +64,6 @@ pub(super) struct Driver {
     fence: Fence,
     waker: Waker,
     store_calls: FuturesUnordered<Waiting>,
-    tickets: HashMap<Ticket, oneshot::Sender<Answer>>,
-    next_ticket: u64,
     running: HashMap<AttemptKey, CancelHandle>,
     arrivals: ArrivalReads,
     /// Effects of commits that are durable, run after the next commit was handed over.
@@ -105,8 +100,6 @@ impl Driver {
             fence,
             waker: signal.into(),
             store_calls: FuturesUnordered::new(),
-            tickets: HashMap::new(),
-            next_ticket: 0,
             running: HashMap::new(),
             arrivals: ArrivalReads::default(),
             ready: Vec::new(),
@@ -171,18 +164,18 @@ impl Driver {
                 }
                 input
             }
-            // Whoever waits sees that the answer will not come.
-            Mail::Start { .. } | Mail::Command { .. } if self.stop_at.is_some() => return,
-            Mail::Start { reply, .. } | Mail::Command { reply, .. } if self.is_blocked() => {
-                let reason = self.blocked.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
-                let _ = reply.send(Answer::Unavailable(reason));
+            Mail::Start { ticket, .. } | Mail::Command { ticket, .. } if self.stop_at.is_some() => {
+                self.opening.no_answer(ticket);
                 return;
             }
-            Mail::Start { acceptance, reply } => {
-                Input::Start { acceptance, ticket: self.ticket(reply) }
+            Mail::Start { ticket, .. } | Mail::Command { ticket, .. } if self.is_blocked() => {
+                let reason = self.blocked.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
+                self.opening.answer(ticket, Answer::Unavailable(reason));
+                return;
             }
-            Mail::Command { envelope, remember, reply } => {
-                Input::Command { envelope, remember, ticket: self.ticket(reply) }
+            Mail::Start { acceptance, ticket } => Input::Start { acceptance, ticket },
+            Mail::Command { envelope, remember, ticket } => {
+                Input::Command { envelope, remember, ticket }
             }
             Mail::CheckArrivals => {
                 self.read_arrivals();
@@ -192,19 +185,16 @@ impl Driver {
                 self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
                 return;
             }
+            Mail::NotStarted(attempt) => {
+                self.running.remove(&attempt);
+                return;
+            }
         };
         self.partition.handle(now, input);
     }
 
     fn is_blocked(&self) -> bool {
         self.blocked.as_ref().is_some_and(|(since, _)| since.elapsed() >= BLOCKED_AFTER)
-    }
-
-    fn ticket(&mut self, reply: oneshot::Sender<Answer>) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        self.tickets.insert(ticket, reply);
-        ticket
     }
 
     fn poll_turns(&mut self) {
@@ -305,7 +295,11 @@ impl Driver {
         self.opening.progressed();
         if let Some((since, _)) = self.blocked.take() {
             let waited = since.elapsed();
-            tracing::info!(partition = self.opening.partition.0, ?waited, "commits go through again");
+            tracing::info!(
+                partition = self.opening.partition.0,
+                ?waited,
+                "commits go through again"
+            );
         }
         self.ready.extend(self.partition.committed(number));
     }
@@ -419,12 +413,7 @@ impl Driver {
                         cancel.cancel();
                     }
                 }
-                Effect::Answer { ticket, answer } => {
-                    if let Some(reply) = self.tickets.remove(&ticket) {
-                        // Nobody may be waiting any more.
-                        let _ = reply.send(answer);
-                    }
-                }
+                Effect::Answer { ticket, answer } => self.opening.answer(ticket, answer),
                 Effect::Deliver(message) => {
                     let to = message.to;
                     self.shared.send(to, Mail::Input(Input::Message(message)));
@@ -453,16 +442,16 @@ impl Driver {
     }
 
     fn end(&mut self) {
-        self.mailbox.close();
+        self.opening.close();
         for cancel in self.running.values() {
             cancel.cancel();
         }
-        self.tickets.clear();
     }
 
-    /// Whether everything that was caused is durable.
+    /// Whether everything that was caused is durable. Attempts that still run are no part of that: the next
+    /// owner starts them again.
     pub(super) fn is_clean(&self) -> bool {
-        self.running.is_empty() && self.partition.is_quiet()
+        self.partition.is_quiet() && self.ready.is_empty()
     }
 
     pub(super) fn fence(&self) -> Fence {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(super) struct Executor {
     cancel_grace: Duration,
     asynchronous: Lanes,
     blocking: Lanes,
+    stopping: AtomicBool,
 }
 
 /// One attempt to run.
@@ -63,6 +65,14 @@ impl Lanes {
         }
     }
 
+    /// Takes what waits.
+    fn clear(&self) -> VecDeque<Job> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        #[allow(clippy::cast_precision_loss, reason = "a gauge shows magnitudes")]
+        metrics::gauge!(telemetry::ACTIVITIES_WAITING).decrement(state.waiting.len() as f64);
+        std::mem::take(&mut state.waiting)
+    }
+
     /// The next job of a lane whose last one is done; `None` gives the lane up.
     fn next(&self) -> Option<Job> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +100,17 @@ impl Executor {
             cancel_grace,
             asynchronous: Lanes::new(asynchronous_max),
             blocking: Lanes::new(blocking_max),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on nothing begins; what waits for its turn is left to the next worker.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for lanes in [&self.asynchronous, &self.blocking] {
+            for job in lanes.clear() {
+                job.mailbox.send(Mail::NotStarted(job.start.attempt.clone()));
+            }
         }
     }
 
@@ -112,6 +133,10 @@ impl Executor {
     }
 
     async fn attempt(&self, job: Job) {
+        if self.stopping.load(Ordering::Acquire) {
+            job.mailbox.send(Mail::NotStarted(job.start.attempt.clone()));
+            return;
+        }
         let Job { start, context, mailbox } = job;
         let StartAttempt { attempt, name, input, start_to_finish } = *start;
         let result = if context.is_cancelled() {

@@ -7,21 +7,22 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use durable_machine::model::{Acceptance, Envelope};
-use durable_machine::partition::{Answer, Input};
-use tokio::sync::oneshot;
+use durable_machine::partition::{AttemptKey, Input, Ticket};
 
 /// One thing for the loop.
 pub(crate) enum Mail {
     /// For the partition as it is.
     Input(Input),
     /// A start of this process under an id made for it.
-    Start { acceptance: Box<Acceptance>, reply: oneshot::Sender<Answer> },
+    Start { acceptance: Box<Acceptance>, ticket: Ticket },
     /// A command of this process.
-    Command { envelope: Box<Envelope>, remember: bool, reply: oneshot::Sender<Answer> },
+    Command { envelope: Box<Envelope>, remember: bool, ticket: Ticket },
     /// Look into the store for what other processes sent.
     CheckArrivals,
     /// Finish what runs, until then at the latest, and stop.
     Stop(Instant),
+    /// The attempt did not get its turn before the worker stopped.
+    NotStarted(AttemptKey),
 }
 
 /// The inbox of one opening of a partition. A later opening has another one.

@@ -29,6 +29,12 @@ impl Notifier {
         Watcher { notifier: self.clone(), instance: instance.clone(), receiver }
     }
 
+    /// A change may have been made that nobody published: whoever watches has to look.
+    pub(super) fn doubt(&self) {
+        // Each watcher sees that its sender is gone, and watches anew.
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// A commit made this visible.
     pub(super) fn publish(&self, row: Arc<StatusRow>) {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,19 +50,20 @@ impl Watcher {
         self.receiver.borrow_and_update().clone()
     }
 
-    /// Returns when there is a newer one.
-    pub(crate) async fn changed(&mut self) {
-        if self.receiver.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// Returns when there is a newer one. `false` means that changes may have been missed.
+    pub(crate) async fn changed(&mut self) -> bool {
+        self.receiver.changed().await.is_ok()
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
         let mut watched = self.notifier.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        // This one is still counted.
-        if watched.get(&self.instance).is_some_and(|sender| sender.receiver_count() <= 1) {
+        // This one is still counted, if it watches this sender.
+        let last = |sender: &Sender| {
+            sender.receiver_count() <= usize::from(self.receiver.same_channel(&sender.subscribe()))
+        };
+        if watched.get(&self.instance).is_some_and(last) {
             watched.remove(&self.instance);
         }
     }

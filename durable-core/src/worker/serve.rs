@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use durable_machine::model::{InstanceId, PartitionId};
@@ -12,6 +14,7 @@ use durable_machine::partition::{Config, Partition};
 use tokio::sync::mpsc;
 
 use super::driver::{Driver, Exit};
+use super::mailbox::Signal;
 use super::shared::{Opening, OpeningCode, Shared};
 use crate::store::StoreError;
 use crate::telemetry;
@@ -57,12 +60,18 @@ fn serve(
     mut ready: Option<Ready>,
 ) -> bool {
     let mut failures = 0;
+    // Whether this process had the partition open before.
+    let mut again = !stuck.is_empty();
+    // Made by whoever made this thread: mail waits until the partition is open.
+    let Some(mut opening) = shared.opening(partition) else { return true };
     while shared.stop_at().is_none() {
-        let opening = Arc::new(Opening::new(partition));
-        let mut driver = match open(shared, &opening, &stuck) {
+        let mut driver = match open(shared, &opening, &stuck, again) {
             Ok(driver) => driver,
             Err(error @ (StoreError::Busy { .. } | StoreError::Unknown(_))) => {
                 tracing::warn!(partition = partition.0, %error, "the partition cannot be opened yet");
+                // Who has waited so far is told; who comes now waits for the next try.
+                let refused = std::mem::replace(&mut opening, shared.next_opening(partition));
+                refused.close();
                 std::thread::sleep(OPEN_AGAIN);
                 continue;
             }
@@ -73,10 +82,10 @@ fn serve(
                     }
                     None => shared.fail(format!("partition {partition} cannot be opened: {error}")),
                 }
+                opening.close();
                 return true;
             }
         };
-        shared.set_opening(opening.clone());
         if let Some(ready) = ready.take() {
             let _ = ready.send(Ok(()));
         }
@@ -86,7 +95,7 @@ fn serve(
         }
         let exit = catch_unwind(AssertUnwindSafe(|| driver.run()))
             .unwrap_or_else(|_| Exit::Reopen("its loop panicked".into()));
-        opening.mailbox.close();
+        opening.close();
         if opening.is_given_up() {
             return false;
         }
@@ -107,10 +116,14 @@ fn serve(
                     shared.fail(format!("partition {partition} failed {failures} times: {why}"));
                     return true;
                 }
+                opening = shared.next_opening(partition);
+                again = true;
+                shared.notifier.doubt();
                 std::thread::sleep(OPEN_AGAIN * failures);
             }
         }
     }
+    opening.close();
     true
 }
 
@@ -118,8 +131,14 @@ fn open(
     shared: &Arc<Shared>,
     opening: &Arc<Opening>,
     stuck: &[InstanceId],
+    again: bool,
 ) -> Result<Driver, StoreError> {
-    let snapshot = shared.runtime.block_on(shared.store.open(opening.partition))?;
+    let mut snapshot = shared.runtime.block_on(shared.store.open(opening.partition))?;
+    if again {
+        // The process lives, so nothing that it loaded or ran has killed it.
+        snapshot.head.unclean_opens = 1;
+        snapshot.head.probing = None;
+    }
     let fence = snapshot.fence;
     let config = Config {
         partition: opening.partition,
@@ -150,11 +169,30 @@ fn give_back(shared: &Shared, partition: PartitionId, driver: &Driver) {
         at.saturating_duration_since(Instant::now()).max(Duration::from_millis(100))
     });
     let release = shared.store.release(partition, driver.fence());
-    let released = shared.runtime.block_on(async { tokio::time::timeout(left, release).await });
-    match released {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(partition = partition.0, %error, "not given back"),
-        Err(_) => tracing::warn!(partition = partition.0, "not given back: storage did not answer"),
+    match wait_for(shared, release, Instant::now() + left) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::warn!(partition = partition.0, %error, "not given back"),
+        None => tracing::warn!(partition = partition.0, "not given back: storage did not answer"),
+    }
+}
+
+/// Waits on this thread, without the runtime's clock: the runtime may be shutting down.
+fn wait_for<T>(shared: &Shared, future: impl Future<Output = T>, end: Instant) -> Option<T> {
+    let signal = Arc::new(Signal::default());
+    signal.attach();
+    let waker = signal.clone().into();
+    let mut future = pin!(future);
+    loop {
+        let polled = {
+            let _entered = shared.runtime.enter();
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        match polled {
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending if left.is_zero() => return None,
+            Poll::Pending => signal.wait(Some(left)),
+        }
     }
 }
 
@@ -188,7 +226,9 @@ pub(super) fn watch_turns(shared: &Arc<Shared>) {
                 "a turn does not return; its thread is given up and the instance held. Move loops and \
                  blocking calls into activities"
             );
+            let _ = shared.next_opening(PartitionId(partition));
             opening.give_up();
+            shared.notifier.doubt();
             seen.remove(&partition);
             if shared.given_up.fetch_add(1, Ordering::AcqRel) + 1 > GIVEN_UP_MAX {
                 tracing::error!("too many threads were given up; the process ends");

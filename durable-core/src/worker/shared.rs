@@ -1,14 +1,15 @@
 //! What the threads of a worker, and the clients of its process, have in common.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 use durable_machine::model::{ExecutionKey, InstanceId, PartitionId, WorkerId};
-use durable_machine::partition::{Input, Registry as Code};
+use durable_machine::partition::{Answer, Input, Registry as Code, Ticket};
 use durable_machine::replay::{ForeignWake, OrchestratorFn};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::WorkerOptions;
 use super::executor::Executor;
@@ -27,8 +28,8 @@ pub(crate) struct Shared {
     pub(crate) functions: Arc<Functions>,
     pub(super) options: WorkerOptions,
     pub(crate) partitions: u16,
-    /// The present opening of each partition.
-    openings: Vec<RwLock<Option<Arc<Opening>>>>,
+    /// The present opening of each partition, or the one that is about to be: mail waits for it.
+    openings: Vec<RwLock<Arc<Opening>>>,
     stop_at: Mutex<Option<Instant>>,
     /// Partitions whose threads have not ended.
     serving: AtomicUsize,
@@ -56,6 +57,15 @@ pub(crate) struct Opening {
     /// The instance of the present turn.
     polled: Mutex<Option<InstanceId>>,
     progressed: AtomicBool,
+    /// Callers who wait for an answer; `None` once no answer will come.
+    callers: Mutex<Option<Callers>>,
+}
+
+/// Not the loop's own: a loop that hangs in a turn must not keep those who wait.
+#[derive(Default)]
+struct Callers {
+    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
+    last: Ticket,
 }
 
 impl Shared {
@@ -78,7 +88,9 @@ impl Shared {
             functions,
             options,
             partitions,
-            openings: (0..partitions).map(|_| RwLock::new(None)).collect(),
+            openings: (0..partitions)
+                .map(|partition| RwLock::new(Arc::new(Opening::new(PartitionId(partition)))))
+                .collect(),
             stop_at: Mutex::new(None),
             serving: AtomicUsize::new(usize::from(partitions)),
             given_up: AtomicUsize::new(0),
@@ -86,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// Sends to the loop of a partition. Without one the mail is dropped, and whoever waits sees that.
+    /// Sends to the loop of a partition. Once it has ended the mail is dropped, and whoever waits sees that.
     pub(crate) fn send(&self, to: PartitionId, mail: Mail) {
         if let Some(opening) = self.opening(to) {
             opening.mailbox.send(mail);
@@ -97,6 +109,18 @@ impl Shared {
         self.send(instance.partition(self.partitions), mail);
     }
 
+    /// Sends something that will be answered. Where it will not, the receiver sees that.
+    pub(crate) fn ask(
+        &self,
+        instance: &InstanceId,
+        mail: impl FnOnce(Ticket) -> Mail,
+    ) -> oneshot::Receiver<Answer> {
+        match self.opening(instance.partition(self.partitions)) {
+            Some(opening) => opening.ask(mail),
+            None => oneshot::channel().1,
+        }
+    }
+
     pub(super) fn send_all(&self, mail: impl Fn() -> Mail) {
         for partition in 0..self.partitions {
             self.send(PartitionId(partition), mail());
@@ -105,13 +129,16 @@ impl Shared {
 
     pub(super) fn opening(&self, partition: PartitionId) -> Option<Arc<Opening>> {
         let slot = self.openings.get(usize::from(partition.0))?;
-        slot.read().unwrap_or_else(PoisonError::into_inner).clone()
+        Some(slot.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    pub(super) fn set_opening(&self, opening: Arc<Opening>) {
-        if let Some(slot) = self.openings.get(usize::from(opening.partition.0)) {
-            *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+    /// The opening that follows one that has ended. Mail for it may come before it is ready.
+    pub(super) fn next_opening(&self, partition: PartitionId) -> Arc<Opening> {
+        let next = Arc::new(Opening::new(partition));
+        if let Some(slot) = self.openings.get(usize::from(partition.0)) {
+            *slot.write().unwrap_or_else(PoisonError::into_inner) = next.clone();
         }
+        next
     }
 
     /// Asks every loop to finish until then. The earliest wish counts.
@@ -120,6 +147,7 @@ impl Shared {
             let mut stop_at = self.stop_at.lock().unwrap_or_else(PoisonError::into_inner);
             *stop_at = Some(stop_at.map_or(at, |earlier| earlier.min(at)));
         }
+        self.executor.stop();
         self.send_all(|| Mail::Stop(at));
     }
 
@@ -178,7 +206,48 @@ impl Opening {
             turn: AtomicU64::new(0),
             polled: Mutex::new(None),
             progressed: AtomicBool::new(false),
+            callers: Mutex::new(Some(Callers::default())),
         }
+    }
+
+    /// Sends something that will be answered. Where it will not, the receiver sees that.
+    fn ask(&self, mail: impl FnOnce(Ticket) -> Mail) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        let ticket = self.callers().as_mut().map(|callers| {
+            callers.last = Ticket(callers.last.0 + 1);
+            callers.waiting.insert(callers.last, reply);
+            callers.last
+        });
+        if let Some(ticket) = ticket {
+            self.mailbox.send(mail(ticket));
+        }
+        answer
+    }
+
+    pub(super) fn answer(&self, ticket: Ticket, answer: Answer) {
+        if let Some(reply) = self.caller(ticket) {
+            // Nobody may be waiting any more.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Lets a caller see that no answer will come.
+    pub(super) fn no_answer(&self, ticket: Ticket) {
+        drop(self.caller(ticket));
+    }
+
+    fn caller(&self, ticket: Ticket) -> Option<oneshot::Sender<Answer>> {
+        self.callers().as_mut()?.waiting.remove(&ticket)
+    }
+
+    /// Nothing is taken any more, and whoever waits for an answer sees that none will come.
+    pub(super) fn close(&self) {
+        self.mailbox.close();
+        *self.callers() = None;
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Option<Callers>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn turn_begins(&self, instance: &InstanceId) {
@@ -199,7 +268,7 @@ impl Opening {
 
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
-        self.mailbox.close();
+        self.close();
     }
 
     pub(super) fn is_given_up(&self) -> bool {

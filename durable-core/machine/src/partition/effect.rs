@@ -11,7 +11,7 @@ use crate::model::{
 use crate::store::{StoredInstance, TimerPage};
 
 /// Names a caller that waits for an [`Answer`]. The driver's own numbering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ticket(pub u64);
 
 /// Something that happened.
