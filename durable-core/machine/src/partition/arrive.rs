@@ -349,6 +349,7 @@ impl Core {
                 }
                 // An end that is not stored yet never happened: its events are not the new run's.
                 entry.writes.forget_run();
+                entry.forget_own_arrivals();
             }
             Life::Unreadable(_) => {
                 // A new run needs nothing of what cannot be read.
@@ -642,6 +643,7 @@ impl Core {
     /// stored goes with the commit that begins the new run.
     fn replace(&mut self, instance: &InstanceId, entry: &mut Entry) {
         entry.writes.forget_run();
+        entry.forget_own_arrivals();
         let Life::Active(run) = &mut entry.life else { return };
         for (call, open) in &run.calls {
             if matches!(open.phase, Phase::Running { .. }) {

@@ -235,6 +235,19 @@ impl Entry {
             && !matches!(self.code, Code::Out | Code::Loading)
     }
 
+    /// Results and timers of a run that gives way are not the next one's, whose calls have the same
+    /// numbers.
+    pub(super) fn forget_own_arrivals(&mut self) {
+        self.covered = 0;
+        self.arrivals.retain(|arrival| match arrival {
+            Arrival::Begin { .. } | Arrival::Command { .. } | Arrival::Message { .. } => true,
+            Arrival::TimerFired(_)
+            | Arrival::Settled { .. }
+            | Arrival::Stashed(_)
+            | Arrival::Fail(_) => false,
+        });
+    }
+
     pub(super) fn active(&mut self) -> Option<&mut Run> {
         match &mut self.life {
             Life::Active(run) => Some(run),
