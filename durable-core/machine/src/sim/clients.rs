@@ -174,7 +174,8 @@ impl Clients {
         meant: Option<RunNumber>,
         journal: &mut Journal,
     ) {
-        let raised = Raised { instance: instance.clone(), meant, accepted: false, runs_before: 0 };
+        let raised =
+            Raised { instance: instance.clone(), meant, accepted: false, runs_before: None };
         journal.raised.insert(token, raised);
     }
 

@@ -22,8 +22,8 @@ pub(super) struct Raised {
     pub(super) meant: Option<RunNumber>,
     /// Whether the sender was told that it was taken.
     pub(super) accepted: bool,
-    /// Runs of the instance that had begun when it was sent.
-    pub(super) runs_before: usize,
+    /// Runs of the instance that had begun when it was first sent.
+    pub(super) runs_before: Option<usize>,
 }
 
 /// Who waits for an answer, and what a positive one promises.

@@ -105,7 +105,8 @@ impl Checker {
             let meant_is_over = raised.meant.is_some_and(|meant| {
                 self.runs.get(instance).is_some_and(|runs| runs.keys().any(|run| *run > meant))
             });
-            let excused = meant_is_over || self.was_replaced_since(instance, raised.runs_before);
+            let runs_before = raised.runs_before.unwrap_or_default();
+            let excused = meant_is_over || self.was_replaced_since(instance, runs_before);
             holds(!raised.accepted || times == 1 || excused, || {
                 format!("I2: event {token} for {instance} was accepted and is nowhere")
             })?;
@@ -246,12 +247,10 @@ fn events_add_up(
         // Without its code nobody can say what a held instance had consumed; nor does it matter of one
         // that another start replaced.
         let unknown = run.held || run.replaced;
-        holds(times == 1 || (times == 0 && unknown), || {
+        holds(times == 1 || unknown, || {
             format!("I2: {key}: event {token} was consumed or listed {times} times")
         })?;
-        if times == 0 {
-            places.insert(token, 1);
-        }
+        places.insert(token, 1);
     }
     for (token, times) in places {
         *fates.entry(token).or_default() += times;

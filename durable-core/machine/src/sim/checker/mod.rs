@@ -85,7 +85,7 @@ impl Checker {
                 let raised = Raised {
                     meant: None,
                     accepted: store.status(&instance).is_some(),
-                    runs_before: self.runs_begun(&instance),
+                    runs_before: Some(self.runs_begun(&instance)),
                     instance,
                 };
                 journal.raised.insert(token, raised);
@@ -268,7 +268,7 @@ impl Checker {
                 let Some(raised) = journal.raised.get_mut(token) else { return Ok(()) };
                 raised.accepted = true;
                 let instance = raised.instance.clone();
-                let runs_before = raised.runs_before;
+                let runs_before = raised.runs_before.unwrap_or_default();
                 let durable = self.damaged.contains(&instance)
                     || self.was_replaced_since(&instance, runs_before)
                     || self.event_is_somewhere(&instance, *token)

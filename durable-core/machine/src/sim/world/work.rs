@@ -88,7 +88,8 @@ impl World {
                 let to = instance.partition(self.partitions);
                 let runs_before = self.checker.runs_begun(&instance);
                 if let Some(raised) = token.and_then(|token| self.journal.raised.get_mut(&token)) {
-                    raised.runs_before = runs_before;
+                    // What counts is the first try: any later one may be about the same delivery.
+                    raised.runs_before.get_or_insert(runs_before);
                 }
                 match way {
                     Way::Stored => {
