@@ -31,7 +31,7 @@ pub(super) struct Raised {
 pub(super) enum Asked {
     Start { token: u64 },
     Raise { token: u64, id: EnvelopeId },
-    Terminate { instance: InstanceId, meant: Option<RunNumber>, runs_before: usize },
+    Terminate { instance: InstanceId, meant: Option<RunNumber>, id: EnvelopeId },
     Other,
 }
 
@@ -42,6 +42,8 @@ pub(super) struct Journal {
     /// By the token of their payload.
     pub(super) raised: BTreeMap<u64, Raised>,
     pub(super) tickets: BTreeMap<Ticket, Asked>,
+    /// Runs of the receiver that had begun when a command was first sent.
+    pub(super) sent: BTreeMap<EnvelopeId, usize>,
     /// Starts that were asked for at least once.
     pub(super) tried: BTreeSet<u64>,
     next_ticket: u64,

@@ -42,6 +42,7 @@ impl Archived {
         key: &ExecutionKey,
         rows: &[HistoryRow],
         bodies: &Bodies,
+        undisturbed: bool,
     ) -> Verdict {
         let kept = rows.get(..self.rows.len()).is_some_and(|kept| kept == self.rows);
         holds(kept, || format!("I3: the stored history of {key} changed"))?;
@@ -52,7 +53,7 @@ impl Archived {
             let events = codec::decode_events(&row.body)
                 .map_err(|error| format!("I3: {key} does not decode: {error}"))?;
             for event in events {
-                self.follow(key, &event, bodies)
+                self.follow(key, &event, bodies, undisturbed)
                     .map_err(|wrong| format!("{wrong} ({key}, event {})", self.events.len()))?;
                 self.events.push(event);
             }
@@ -61,7 +62,13 @@ impl Archived {
         Ok(())
     }
 
-    fn follow(&mut self, key: &ExecutionKey, event: &Event, bodies: &Bodies) -> Verdict {
+    fn follow(
+        &mut self,
+        key: &ExecutionKey,
+        event: &Event,
+        bodies: &Bodies,
+        undisturbed: bool,
+    ) -> Verdict {
         let first = self.events.is_empty();
         holds(first == matches!(event.is, EventKind::ExecutionStarted(_)), || {
             "I3: a start that is not the first event, or none".into()
@@ -92,7 +99,8 @@ impl Archived {
             EventKind::ActivityFailed { call, failure, attempts } => {
                 self.settle(*call)?;
                 let bodies = bodies.get(&(key.clone(), *call)).map_or(&[][..], |ran| ran);
-                failed_rightly(&self.calls[call].scheduled, failure, *attempts, bodies)?;
+                let scheduled = &self.calls[call].scheduled;
+                failed_rightly(scheduled, failure, *attempts, bodies, undisturbed)?;
             }
             EventKind::TimerCreated { call, due } => {
                 self.number_is_new(*call)?;
@@ -229,6 +237,7 @@ fn failed_rightly(
     failure: &Failure,
     attempts: u32,
     bodies: &[Body],
+    undisturbed: bool,
 ) -> Verdict {
     let call = scheduled.call;
     match failure.class {
@@ -259,7 +268,8 @@ fn failed_rightly(
     holds(may_stop || attempts == policy.attempts_max, || {
         format!("I5: call {call} was given up after {attempts} of {}", policy.attempts_max)
     })?;
-    let plain = scheduled.options.start_to_finish.is_none()
+    let plain = undisturbed
+        && scheduled.options.start_to_finish.is_none()
         && failure.class == FailureClass::Application
         && work(&scheduled.input).is_some_and(|work| work.hangs == 0);
     holds(!plain || !final_kind || attempts == 1, || {

@@ -32,8 +32,6 @@ pub(super) struct Checker {
     backoffs: BTreeMap<AttemptKey, i64>,
     /// Instances whose stored rows were damaged on purpose: nothing is promised of them.
     pub(super) damaged: BTreeSet<InstanceId>,
-    /// How far clocks of two owners may be apart.
-    clock_slack_micros: i64,
 }
 
 /// One run of an instance, as the store showed it.
@@ -55,10 +53,6 @@ struct Body {
 }
 
 impl Checker {
-    pub(super) fn new(clock_slack_micros: i64) -> Self {
-        Self { clock_slack_micros, ..Self::default() }
-    }
-
     /// A new owner took a partition over.
     pub(super) fn opened(&mut self, partition: PartitionId, fence: Fence) -> Verdict {
         let before = self.opened.insert(partition, fence).unwrap_or_default();
@@ -80,7 +74,7 @@ impl Checker {
         self.committed.insert(commit.partition, fence);
         for write in &commit.instances {
             let before = self.archived(&write.key).map_or(0, |archived| archived.events.len());
-            self.look_at(&write.key.instance, store)?;
+            self.look_at(commit.partition, &write.key.instance, store)?;
             for (instance, token) in self.sent_since(&write.key, before) {
                 let raised = Raised {
                     meant: None,
@@ -114,7 +108,12 @@ impl Checker {
     }
 
     /// Reads an instance's rows and compares them with what they were.
-    fn look_at(&mut self, instance: &InstanceId, store: &StoreModel) -> Verdict {
+    fn look_at(
+        &mut self,
+        partition: PartitionId,
+        instance: &InstanceId,
+        store: &StoreModel,
+    ) -> Verdict {
         if self.damaged.contains(instance) {
             return Ok(());
         }
@@ -123,6 +122,7 @@ impl Checker {
         };
         let Some(row) = stored.status else { return Ok(()) };
         let rows = store.history(instance).unwrap_or_default();
+        let undisturbed = self.undisturbed(partition);
         let runs = self.runs.entry(instance.clone()).or_default();
         if rows.is_empty() {
             // Pending: accepted and not begun.
@@ -146,7 +146,7 @@ impl Checker {
         seen.held = seen.row.hold.is_some();
         seen.row = row.clone();
         let archived = seen.executions.entry(row.key()).or_default();
-        archived.extend(&row.key(), &rows, &self.bodies)?;
+        archived.extend(&row.key(), &rows, &self.bodies, undisturbed)?;
         archived.agrees_with(&row)?;
         if let Some(body) = stored.in_flight {
             holds(!row.status.is_terminal(), || {
@@ -190,7 +190,12 @@ impl Checker {
     }
 
     /// An attempt is to be started: its schedule must be durable, its delay over.
-    pub(super) fn attempt_starts(&mut self, start: &StartAttempt, now: Timestamp) -> Verdict {
+    pub(super) fn attempt_starts(
+        &mut self,
+        partition: PartitionId,
+        start: &StartAttempt,
+        now: Timestamp,
+    ) -> Verdict {
         let AttemptKey { key, call, attempt } = &start.attempt;
         if self.damaged.contains(&key.instance) {
             return Ok(());
@@ -207,8 +212,16 @@ impl Checker {
         holds(policy.attempts_max == 0 || attempt.0 <= policy.attempts_max, || {
             format!("I5: attempt {attempt} of call {call} of {key}, of {}", policy.attempts_max)
         })?;
+        if let Some(not_before) = self.backoffs.get(&start.attempt) {
+            holds(now.as_micros() >= *not_before, || {
+                format!(
+                    "I5: attempt {attempt} of call {call} of {key} starts at {now}, before {not_before}"
+                )
+            })?;
+        }
         let earlier = AttemptKey { attempt: Attempt(previous), ..start.attempt.clone() };
         if let Some(ended) = self.answers.get(&earlier)
+            && self.undisturbed(partition)
             && scheduled.options.start_to_finish.is_none()
         {
             let exponent = f64::from(previous - 1);
@@ -216,14 +229,18 @@ impl Checker {
                 .min(policy.delay_max.as_secs_f64())
                 * (1.0 - policy.jitter);
             let least = ended.after(std::time::Duration::from_secs_f64(delay * 0.999));
-            let slack = self.clock_slack_micros;
-            holds(now.as_micros() + slack >= least.as_micros(), || {
+            holds(now >= least, || {
                 format!(
                     "I5: attempt {attempt} of call {call} of {key} starts at {now}, not after {least}"
                 )
             })?;
         }
         Ok(())
+    }
+
+    /// The partition never changed hands: no attempt was lost with its worker, no answer went elsewhere.
+    fn undisturbed(&self, partition: PartitionId) -> bool {
+        self.opened.get(&partition) == Some(&Fence(1))
     }
 
     /// A body ran.
@@ -281,7 +298,8 @@ impl Checker {
                     )
                 })
             }
-            (Asked::Terminate { instance, meant, runs_before }, Answer::Accepted) => {
+            (Asked::Terminate { instance, meant, id }, Answer::Accepted) => {
+                let runs_before = &journal.sent[id];
                 let durable = self.damaged.contains(instance)
                     || self.was_replaced_since(instance, *runs_before)
                     || store.status(instance).is_some_and(|row| {

@@ -137,7 +137,6 @@ impl World {
         }
         let cache_bytes_max =
             if rates.of(Fault::Eviction) > 0 { rng.index(12_000) } else { 64 << 20 };
-        let clock_slack_micros = if rates.of(Fault::ClockJump) > 0 { 11 * MINUTE } else { 0 };
         let clients = Clients::new(rng.fork());
         Self {
             seed,
@@ -160,7 +159,7 @@ impl World {
             next_worker: 0,
             clients,
             journal: Journal::default(),
-            checker: Checker::new(clock_slack_micros),
+            checker: Checker::default(),
             story,
             healed: false,
             rng,

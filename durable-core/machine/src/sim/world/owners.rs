@@ -348,7 +348,7 @@ impl World {
                 self.after(delay, Happening::ReadTimers(id, after));
             }
             Effect::StartAttempt(start) => {
-                self.checker.attempt_starts(&start, now)?;
+                self.checker.attempt_starts(partition, &start, now)?;
                 let delay = self.latency();
                 self.after(delay, Happening::Body(id, start));
             }

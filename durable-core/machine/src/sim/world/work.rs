@@ -87,6 +87,7 @@ impl World {
                 let instance = envelope.instance.clone();
                 let to = instance.partition(self.partitions);
                 let runs_before = self.checker.runs_begun(&instance);
+                self.journal.sent.entry(envelope.id.clone()).or_insert(runs_before);
                 if let Some(raised) = token.and_then(|token| self.journal.raised.get_mut(&token)) {
                     // What counts is the first try: any later one may be about the same delivery.
                     raised.runs_before.get_or_insert(runs_before);
@@ -114,9 +115,11 @@ impl World {
                     Way::Direct | Way::Remembered => {
                         let asked = match (token, &envelope.command) {
                             (Some(token), _) => Asked::Raise { token, id: envelope.id.clone() },
-                            (None, crate::model::Command::Terminate { .. }) => {
-                                Asked::Terminate { instance, meant: envelope.run, runs_before }
-                            }
+                            (None, crate::model::Command::Terminate { .. }) => Asked::Terminate {
+                                instance,
+                                meant: envelope.run,
+                                id: envelope.id.clone(),
+                            },
                             (None, _) => Asked::Other,
                         };
                         let ticket = self.journal.ticket(asked);
