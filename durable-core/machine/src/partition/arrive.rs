@@ -196,7 +196,7 @@ impl Core {
             }
             let outdated = matches!(entry.life, Life::Absent | Life::Ended(_))
                 && entry.covered == 0
-                && entry.arrivals.front().is_some_and(Arrival::from_outside);
+                && entry.arrivals.front().is_some_and(Arrival::comes_from_outside);
             if outdated {
                 // Clients make starts durable without this owner: that an id is free, or its run over,
                 // holds for what had arrived before it was read. Memory is only ahead of the store while

@@ -95,7 +95,7 @@ pub(super) enum Arrival {
 
 impl Arrival {
     /// Whether it may be about something that the store has and this owner has not read.
-    pub(super) fn from_outside(&self) -> bool {
+    pub(super) fn comes_from_outside(&self) -> bool {
         match self {
             Self::Begin { ticket, .. } => ticket.is_none(),
             Self::Command { .. } | Self::Message { .. } => true,
