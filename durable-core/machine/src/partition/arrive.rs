@@ -1,5 +1,6 @@
 //! What an arrival does to its instance: one function a kind.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::call::{AfterFailure, Phase, spread};
@@ -388,6 +389,15 @@ impl Core {
         };
         let suspended = commanded(|command| matches!(command, Command::Suspend { .. }));
         let terminated = commanded(|command| matches!(command, Command::Terminate { .. }));
+        if terminated {
+            // In front of all others: a resume before it would let the code run after all.
+            let (mut first, rest): (VecDeque<_>, VecDeque<_>) =
+                entry.arrivals.drain(..).partition(|arrival| {
+                    matches!(arrival, Arrival::Command { command: Command::Terminate { .. }, .. })
+                });
+            first.extend(rest);
+            entry.arrivals = first;
+        }
         let key = run.key.clone();
         run.row.status = if suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Running };
         run.row.updated_at = self.now.max(run.row.created_at);
