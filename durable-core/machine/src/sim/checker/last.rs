@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::execution::Archived;
 use super::{Checker, RunSeen, Verdict, holds};
-use crate::model::{EventKind, ExecutionKey, InstanceId, Payload};
+use crate::model::{EventKind, ExecutionKey, InstanceId, Payload, RuntimeStatus};
 use crate::replay::{Action, Orchestration};
 use crate::sim::code::{self, EventToken};
 use crate::sim::journal::Journal;
@@ -48,7 +48,9 @@ impl Checker {
                     for uuid in seen.uuids {
                         holds(uuids.insert(uuid), || format!("{key}: the UUID {uuid} came twice"))?;
                     }
-                    events_add_up(key, run, archived, &seen.consumed, &mut fates)?;
+                    let terminated = run.row.status == RuntimeStatus::Terminated;
+                    let unknown = run.replaced || (self.code_differs && terminated);
+                    events_add_up(key, run, archived, &seen.consumed, unknown, &mut fates)?;
                 }
             }
         }
@@ -231,6 +233,7 @@ fn events_add_up(
     run: &RunSeen,
     archived: &Archived,
     consumed: &[u64],
+    unknown: bool,
     fates: &mut BTreeMap<u64, u32>,
 ) -> Verdict {
     let mut places: BTreeMap<u64, u32> = BTreeMap::new();
@@ -244,9 +247,9 @@ fn events_add_up(
             format!("I2: {key} has event {token} twice in its history")
         })?;
         let times = places.get(&token).copied().unwrap_or_default();
-        // Without its code nobody can say what a held instance had consumed; nor does it matter of one
-        // that another start replaced.
-        let unknown = run.held || run.replaced;
+        // Without its code nobody can say what an instance had consumed; nor does it matter of one that
+        // another start replaced.
+        let unknown = run.held || unknown;
         holds(times == 1 || unknown, || {
             format!("I2: {key}: event {token} was consumed or listed {times} times")
         })?;

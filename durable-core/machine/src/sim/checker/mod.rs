@@ -32,6 +32,8 @@ pub(super) struct Checker {
     backoffs: BTreeMap<AttemptKey, i64>,
     /// Instances whose stored rows were damaged on purpose: nothing is promised of them.
     pub(super) damaged: BTreeSet<InstanceId>,
+    /// Some workers lack code, or have the wrong one: what an instance had consumed may not be known.
+    code_differs: bool,
 }
 
 /// One run of an instance, as the store showed it.
@@ -53,6 +55,10 @@ struct Body {
 }
 
 impl Checker {
+    pub(super) fn new(code_differs: bool) -> Self {
+        Self { code_differs, ..Self::default() }
+    }
+
     /// A new owner took a partition over.
     pub(super) fn opened(&mut self, partition: PartitionId, fence: Fence) -> Verdict {
         let before = self.opened.insert(partition, fence).unwrap_or_default();
@@ -302,7 +308,7 @@ impl Checker {
                 let runs_before = &journal.sent[id];
                 let durable = self.damaged.contains(instance)
                     || self.was_replaced_since(instance, *runs_before)
-                    || store.status(instance).is_some_and(|row| {
+                    || store.load(instance).and_then(|stored| stored.status).is_some_and(|row| {
                         row.status.is_terminal() || meant.is_some_and(|meant| row.run > meant)
                     })
                     || self.runs_begun(instance) > *runs_before;
