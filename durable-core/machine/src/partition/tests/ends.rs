@@ -48,7 +48,7 @@ fn terminate_ends_a_pending_instance_before_its_code_runs() {
         open
         expect  nothing
         expect  terminated "stop"
-        expect  history started raised terminated
+        expect  history started terminated
         expect  unconsumed [["unasked",5]]
         "#,
     );
