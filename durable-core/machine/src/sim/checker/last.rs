@@ -49,7 +49,7 @@ impl Checker {
                         holds(uuids.insert(uuid), || format!("{key}: the UUID {uuid} came twice"))?;
                     }
                     let terminated = run.row.status == RuntimeStatus::Terminated;
-                    let unknown = run.replaced || (self.code_differs && terminated);
+                    let unknown = run.replaced || (terminated && self.told_held.contains(instance));
                     events_add_up(key, run, archived, &seen.consumed, unknown, &mut fates)?;
                 }
             }

@@ -32,8 +32,8 @@ pub(super) struct Checker {
     backoffs: BTreeMap<AttemptKey, i64>,
     /// Instances whose stored rows were damaged on purpose: nothing is promised of them.
     pub(super) damaged: BTreeSet<InstanceId>,
-    /// Some workers lack code, or have the wrong one: what an instance had consumed may not be known.
-    code_differs: bool,
+    /// Instances that an owner said it holds: what they had consumed may not be known.
+    pub(super) told_held: BTreeSet<InstanceId>,
 }
 
 /// One run of an instance, as the store showed it.
@@ -55,10 +55,6 @@ struct Body {
 }
 
 impl Checker {
-    pub(super) fn new(code_differs: bool) -> Self {
-        Self { code_differs, ..Self::default() }
-    }
-
     /// A new owner took a partition over.
     pub(super) fn opened(&mut self, partition: PartitionId, fence: Fence) -> Verdict {
         let before = self.opened.insert(partition, fence).unwrap_or_default();

@@ -137,7 +137,6 @@ impl World {
         }
         let cache_bytes_max =
             if rates.of(Fault::Eviction) > 0 { rng.index(12_000) } else { 64 << 20 };
-        let code_differs = rates.of(Fault::CodeMissing) + rates.of(Fault::CodeWrong) > 0;
         let clients = Clients::new(rng.fork());
         Self {
             seed,
@@ -160,7 +159,7 @@ impl World {
             next_worker: 0,
             clients,
             journal: Journal::default(),
-            checker: Checker::new(code_differs),
+            checker: Checker::default(),
             story,
             healed: false,
             rng,

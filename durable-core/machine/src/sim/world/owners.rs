@@ -373,6 +373,7 @@ impl World {
             }
             Effect::Held { instance, message } => {
                 self.tell(format_args!("{id} holds {instance}: {message}"));
+                self.checker.told_held.insert(instance);
             }
             Effect::Warn { instance, message } => {
                 self.tell(format_args!("{id} warns of {instance}: {message}"));
