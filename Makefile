@@ -14,6 +14,9 @@ MAKEFLAGS += --no-print-directory
 SEEDS ?= 2000
 FROM ?= 0
 
+# How often a worker process is killed by `make kill`.
+KILLS ?= 200
+
 # The crates for the registry, in the order they depend on each other.
 PUBLISHED := durable-machine durable-core-macros durable-core
 
@@ -30,7 +33,7 @@ DENY_VERSION := 0.20.2
 DENY_ROOT := $(TOOLS)/cargo-deny-$(DENY_VERSION)
 DENY := $(DENY_ROOT)/bin/cargo-deny
 
-.PHONY: help test fmt fmt-check lint doc deny unit doctest package simulate tools clean-tools
+.PHONY: help test fmt fmt-check lint doc deny unit doctest package simulate kill tools clean-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +73,10 @@ simulate: ## Run the seeded simulation: make simulate SEEDS=n [FROM=k]
 	$(STEP) "Simulation of $(SEEDS) seeds from $(FROM)" \
 		cargo run $(LOCKED) --profile simulate -p durable-machine --features sim --bin simulate -- \
 		--seeds $(SEEDS) --from $(FROM)
+
+kill: ## Kill a worker process again and again: make kill [KILLS=n]
+	$(STEP) "$(KILLS) kills" env DURABLE_KILLS=$(KILLS) \
+		cargo test $(LOCKED) -p durable-core --all-features --test all kill:: -- --nocapture
 
 tools: $(DENY) ## Install the tools that `make test` needs and a Rust toolchain lacks
 

@@ -1,0 +1,277 @@
+//! A store that does what another one does, and fails where a test wants it to.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use durable_core::RuntimeStatus;
+use durable_core::machine::model::{
+    Acceptance, Envelope, Fence, InstanceId, PartitionId, StatusRow, Timestamp, WorkerId,
+};
+use durable_core::machine::store::{
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
+    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+};
+use durable_core::store::{
+    Fleet, HubInfo, HubStore, Member, PartitionStore, Store, StoreError, TakenWork, WorkItem,
+};
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Refused for a reason that passes at once.
+    Busy,
+    /// Refused until there is room.
+    Full,
+    /// Not done, and nobody is told so.
+    LostBefore,
+    /// Done, and nobody is told so.
+    LostAfter,
+    /// Refused because of a newer owner, who does not exist.
+    Fenced,
+    /// Done; then the caller's process is as good as dead: no later call does anything.
+    Dies,
+}
+
+impl Fault {
+    fn error(self) -> StoreError {
+        match self {
+            Self::Busy => StoreError::Busy {
+                retry_after: Duration::from_millis(5),
+                reason: "the test wants it so".into(),
+            },
+            Self::Full => StoreError::Busy {
+                retry_after: Duration::from_millis(200),
+                reason: "disk full (the test's)".into(),
+            },
+            Self::LostBefore | Self::LostAfter | Self::Dies => {
+                StoreError::Unknown("the answer was lost".into())
+            }
+            Self::Fenced => StoreError::Fenced { newest: Fence(u64::MAX) },
+        }
+    }
+}
+
+type Plan = dyn FnMut(u64, &'static str) -> Option<Fault> + Send;
+
+/// Decides the fate of every call that reads or writes; shared by the clones of a [`TestStore`].
+#[derive(Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    calls: u64,
+    injected: u64,
+    /// Whether the process that opened the newest store is dead.
+    dead: Arc<AtomicBool>,
+    plan: Option<Box<Plan>>,
+}
+
+impl Faults {
+    /// Asks the plan about each call from now on, by its number (from 1) and the method's name.
+    pub(crate) fn plan(
+        &self,
+        plan: impl FnMut(u64, &'static str) -> Option<Fault> + Send + 'static,
+    ) {
+        let mut state = self.0.lock().expect("no test panics here");
+        state.calls = 0;
+        state.plan = Some(Box::new(plan));
+    }
+
+    pub(crate) fn heal(&self) {
+        self.0.lock().expect("no test panics here").plan = None;
+    }
+
+    /// Calls since the plan was set.
+    pub(crate) fn calls(&self) -> u64 {
+        self.0.lock().expect("no test panics here").calls
+    }
+
+    /// Faults that were injected.
+    pub(crate) fn injected(&self) -> u64 {
+        self.0.lock().expect("no test panics here").injected
+    }
+
+    /// Whether the process that opened the newest store is dead.
+    pub(crate) fn dead(&self) -> bool {
+        self.0.lock().expect("no test panics here").dead.load(Ordering::SeqCst)
+    }
+
+    fn next(&self, method: &'static str, dead: &AtomicBool) -> Option<Fault> {
+        if dead.load(Ordering::SeqCst) {
+            return Some(Fault::LostBefore);
+        }
+        let mut state = self.0.lock().expect("no test panics here");
+        state.calls += 1;
+        let number = state.calls;
+        let fault = state.plan.as_mut().and_then(|plan| plan(number, method));
+        state.injected += u64::from(fault.is_some());
+        if fault == Some(Fault::Dies) {
+            dead.store(true, Ordering::SeqCst);
+        }
+        fault
+    }
+}
+
+/// A store with [`Faults`]. Without a plan it does what the inner one does.
+#[derive(Clone)]
+pub(crate) struct TestStore {
+    inner: Arc<dyn Store>,
+    faults: Faults,
+    /// Clones live and die together.
+    dead: Arc<AtomicBool>,
+}
+
+impl TestStore {
+    /// A store of a process that has just begun.
+    pub(crate) fn new(inner: Arc<dyn Store>, faults: Faults) -> Self {
+        let dead = Arc::new(AtomicBool::new(false));
+        faults.0.lock().expect("no test panics here").dead = dead.clone();
+        Self { inner, faults, dead }
+    }
+
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        match self.faults.next(method, &self.dead) {
+            None => call.await,
+            Some(fault @ (Fault::Busy | Fault::Full | Fault::LostBefore | Fault::Fenced)) => {
+                Err(fault.error())
+            }
+            Some(fault @ (Fault::LostAfter | Fault::Dies)) => {
+                call.await?;
+                Err(fault.error())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl PartitionStore for TestStore {
+    fn limits(&self) -> StoreLimits {
+        self.inner.limits()
+    }
+
+    async fn open(&self, partition: PartitionId) -> Result<Snapshot, StoreError> {
+        self.call("open", self.inner.open(partition)).await
+    }
+
+    async fn release(&self, partition: PartitionId, fence: Fence) -> Result<(), StoreError> {
+        self.call("release", self.inner.release(partition, fence)).await
+    }
+
+    async fn load(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
+        self.call("load", self.inner.load(instance)).await
+    }
+
+    async fn timers(
+        &self,
+        partition: PartitionId,
+        after: Option<(Timestamp, InstanceId)>,
+        limit: usize,
+    ) -> Result<TimerPage, StoreError> {
+        self.call("timers", self.inner.timers(partition, after, limit)).await
+    }
+
+    async fn arrivals(
+        &self,
+        partition: PartitionId,
+        after: ArrivalPosition,
+        limit: usize,
+    ) -> Result<Arrivals, StoreError> {
+        self.call("arrivals", self.inner.arrivals(partition, after, limit)).await
+    }
+
+    async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
+        self.call("commit", self.inner.commit(fence, commit)).await
+    }
+}
+
+#[async_trait]
+impl HubStore for TestStore {
+    fn hub(&self) -> HubInfo {
+        self.inner.hub()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    async fn accept(&self, acceptance: &Acceptance) -> Result<AcceptOutcome, StoreError> {
+        self.call("accept", self.inner.accept(acceptance)).await
+    }
+
+    async fn send(&self, envelope: &Envelope) -> Result<SendOutcome, StoreError> {
+        self.call("send", self.inner.send(envelope)).await
+    }
+
+    async fn status(&self, instance: &InstanceId) -> Result<Option<StatusRow>, StoreError> {
+        self.inner.status(instance).await
+    }
+
+    async fn list(
+        &self,
+        query: &ListQuery,
+        after: Option<ListToken>,
+        limit: usize,
+    ) -> Result<ListPage, StoreError> {
+        self.inner.list(query, after, limit).await
+    }
+
+    async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {
+        self.inner.counts().await
+    }
+
+    async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
+        self.inner.history(instance).await
+    }
+
+    async fn version(&self) -> Result<u64, StoreError> {
+        self.inner.version().await
+    }
+}
+
+#[async_trait]
+impl Fleet for TestStore {
+    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError> {
+        self.call("heartbeat", self.inner.heartbeat(member)).await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        self.inner.members().await
+    }
+
+    async fn claim(&self, worker: WorkerId, partition: PartitionId) -> Result<(), StoreError> {
+        self.call("claim", self.inner.claim(worker, partition)).await
+    }
+
+    /// Never fails: the lock of a process dies with it.
+    async fn leave(&self, worker: WorkerId) -> Result<(), StoreError> {
+        self.inner.leave(worker).await
+    }
+
+    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError> {
+        self.inner.offer(work).await
+    }
+
+    async fn take(
+        &self,
+        worker: WorkerId,
+        limit: usize,
+        visibility: Duration,
+    ) -> Result<Vec<TakenWork>, StoreError> {
+        self.inner.take(worker, limit, visibility).await
+    }
+
+    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError> {
+        self.inner.renew(work, visibility).await
+    }
+
+    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError> {
+        self.inner.finish(work).await
+    }
+}

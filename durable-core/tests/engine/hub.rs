@@ -1,0 +1,142 @@
+//! A hub for a test: where it is stored, the workers that serve it, and waiting without guessing.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable_core::prelude::*;
+use durable_core::store::{SqliteOptions, Store};
+use durable_core::{InstanceStatus, MemoryStore, WorkerBuilder};
+use tempfile::TempDir;
+
+use super::faulty::{Faults, TestStore};
+
+/// Longer than any story takes on a busy machine: what is not over by then never will be.
+const STORY_MAX: Duration = secs(60);
+
+/// How long a story waits for one thing.
+pub(crate) const PATIENCE: Duration = secs(20);
+
+/// An empty hub, and the faults of the stores that are opened on it.
+pub(crate) struct Hub {
+    place: Place,
+    partitions: u16,
+    pub(crate) faults: Faults,
+}
+
+enum Place {
+    Memory(MemoryStore),
+    File(TempDir),
+}
+
+impl Hub {
+    pub(crate) fn in_memory() -> Self {
+        Self { place: Place::Memory(MemoryStore::new()), partitions: 1, faults: Faults::default() }
+    }
+
+    pub(crate) fn in_a_file() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { place: Place::File(folder), partitions: 1, faults: Faults::default() }
+    }
+
+    /// The same, still empty, with this many partitions.
+    pub(crate) fn with_partitions(mut self, partitions: u16) -> Self {
+        if let Place::Memory(store) = &mut self.place {
+            *store = MemoryStore::new().with_partitions(partitions);
+        }
+        self.partitions = partitions;
+        self
+    }
+
+    /// The database file, where there is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match &self.place {
+            Place::Memory(_) => None,
+            Place::File(folder) => Some(folder.path().join("hub.db")),
+        }
+    }
+
+    /// As another process would open it. A hub in memory has no other process.
+    fn open(&self) -> Arc<dyn Store> {
+        match &self.place {
+            Place::Memory(store) => Arc::new(store.clone()),
+            Place::File(_) => {
+                let path = self.file().expect("it is in a file");
+                let options =
+                    SqliteOptions { partitions: self.partitions, ..SqliteOptions::default() };
+                Arc::new(SqliteStore::open_with(path, options).expect("the hub opens"))
+            }
+        }
+    }
+
+    /// A store with the hub's faults.
+    pub(crate) fn store(&self) -> TestStore {
+        TestStore::new(self.open(), self.faults.clone())
+    }
+
+    /// A client of another process.
+    pub(crate) fn outside(&self) -> Client {
+        Client::new(TestStore::new(self.open(), Faults::default()))
+    }
+
+    /// A worker's builder on a store of its own.
+    pub(crate) fn builder(&self, registry: Registry) -> WorkerBuilder {
+        Worker::builder(self.store()).registry(registry).shutdown_timeout(secs(5))
+    }
+
+    pub(crate) async fn worker(&self, registry: Registry) -> Worker {
+        self.builder(registry).start().await.expect("the worker starts")
+    }
+}
+
+/// Runs a story on a runtime of its own, with an end in any case.
+pub(crate) fn tell<F, Fut>(hub: Hub, story: F)
+where
+    F: FnOnce(Hub) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let told = runtime.block_on(async { tokio::time::timeout(STORY_MAX, story(hub)).await });
+    // What a story left hanging on purpose must not keep the process.
+    runtime.shutdown_background();
+    assert!(told.is_ok(), "the story did not end");
+}
+
+/// Waits until `what` holds, and says what it was when it never does.
+pub(crate) async fn until<Fut: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> Fut) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < end, "in vain: {what}");
+        tokio::time::sleep(millis(2)).await;
+    }
+}
+
+/// Waits until the status of an instance is as wanted.
+pub(crate) async fn until_status(
+    client: &Client,
+    id: &str,
+    wanted: impl Fn(&InstanceStatus) -> bool,
+) -> InstanceStatus {
+    let id = InstanceId::new(id).expect("a valid id");
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let status = client.status(&id).await.expect("the status can be read");
+        if let Some(status) = &status
+            && wanted(status)
+        {
+            return status.clone();
+        }
+        assert!(tokio::time::Instant::now() < end, "in vain: {id} is {status:?}");
+        tokio::time::sleep(millis(2)).await;
+    }
+}
+
+/// Waits until an instance has this status.
+pub(crate) async fn until_is(client: &Client, id: &str, wanted: RuntimeStatus) -> InstanceStatus {
+    until_status(client, id, |status| status.runtime_status() == wanted).await
+}
