@@ -169,3 +169,66 @@ fn after_a_kill_the_next_process_serves_at_once() {
         assert!(took < secs(5), "{took:?}");
     });
 }
+
+/// Waits until an instance that another process runs has this status.
+async fn until_is(client: &Client, id: &str, wanted: RuntimeStatus) {
+    let end = Instant::now() + PATIENCE;
+    let id = InstanceId::new(id).expect("valid");
+    loop {
+        let status = client.status(&id).await.expect("read").expect("there");
+        if status.runtime_status() == wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "{id} is not {wanted}: {status:?}");
+        tokio::time::sleep(millis(5)).await;
+    }
+}
+
+#[test]
+fn a_client_of_another_process_reaches_the_worker_and_a_second_worker_is_told_its_process_id() {
+    use RuntimeStatus::{Completed, Running, Suspended, Terminated};
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = SqliteStore::open(database(folder.path())).expect("it opens");
+        let client = Client::new(store.clone());
+        let pending = client.start_by_name("collect", &1).id("a").await.expect("accepted");
+        pending.suspend("before anybody serves").await.expect("accepted");
+        let worker = Killed::start(folder.path());
+        until_is(&client, "a", Suspended).await;
+        pending.raise_event("n", &1).await.expect("kept");
+        pending.resume("").await.expect("accepted");
+        until_is(&client, "a", Completed).await;
+
+        let error = client.start_by_name("nobody", &()).await.expect_err("it is not registered");
+        let known = "they register: chain, collect, fan";
+        assert!(error.to_string().ends_with(known), "{error}");
+        let running = client.start_by_name("collect", &1).id("b").await.expect("accepted");
+        until_is(&client, "b", Running).await;
+        let again = client.start_by_name("collect", &1).id("b").await;
+        assert!(matches!(again, Err(ClientError::Active { status: Running, .. })), "{again:?}");
+        running.suspend("").await.expect("accepted");
+        until_is(&client, "b", Suspended).await;
+        running.resume("").await.expect("accepted");
+        until_is(&client, "b", Running).await;
+        running.terminate("enough").await.expect("accepted");
+        until_is(&client, "b", Terminated).await;
+        for ended in [&pending, &running] {
+            for said in [
+                ended.raise_event("n", &2).await,
+                ended.terminate("").await,
+                ended.suspend("").await,
+                ended.resume("").await,
+            ] {
+                assert!(matches!(said, Err(ClientError::Ended { .. })), "{said:?}");
+            }
+        }
+        let nobody = client.instance("nobody").expect("valid");
+        let said = nobody.terminate("").await;
+        assert!(matches!(said, Err(ClientError::NotFound(_))), "{said:?}");
+
+        let second = Worker::builder(store).start().await.map(|_| ()).expect_err("one at a time");
+        let told = format!("in use by another worker (process {})", worker.0.id());
+        assert!(second.to_string().contains(&told), "{second}");
+    });
+}
