@@ -1,3 +1,4 @@
+mod documentation;
 mod hello;
 mod order;
 mod program;
