@@ -99,6 +99,18 @@ impl Supervised {
         }
     }
 
+    /// A caller dies with its process.
+    async fn while_alive<T>(
+        &self,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let died = until("the call is answered", || async { self.hub.faults.dead() });
+        tokio::select! {
+            answered = call => answered,
+            () = died => Err(ClientError::Unanswered),
+        }
+    }
+
     /// Starts until the start is known to be accepted.
     async fn start<O>(&mut self, orchestrator: O, input: O::Input, id: &str)
     where
@@ -109,7 +121,7 @@ impl Supervised {
         loop {
             let client = self.client().await;
             let start = client.start(orchestrator, input.clone()).id(id).use_existing();
-            match start.await {
+            match self.while_alive(start.into_future()).await {
                 Ok(_) => return,
                 Err(error) => assert!(in_doubt(&error), "the start of {id}: {error}"),
             }
@@ -129,7 +141,8 @@ impl Supervised {
         let end = Instant::now() + PATIENCE;
         loop {
             let client = self.client().await;
-            match send(client.instance(id).expect("valid")).await {
+            let sent = send(client.instance(id).expect("valid"));
+            match self.while_alive(sent).await {
                 Ok(()) | Err(ClientError::Ended { .. }) => return,
                 Err(error) => assert!(in_doubt(&error), "{id}: {error}"),
             }
