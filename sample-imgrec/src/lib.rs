@@ -8,12 +8,13 @@
 //! | [`record`] | what is kept about a picture |
 //! | [`workflow`] | the steps and their order: a durable orchestration |
 //! | [`process`] | the command that takes pictures in |
-//! | [`cli`], [`report`] | the command line and what is seen of the work |
+//! | [`cli`], [`report`], [`log`] | the command line and what is seen of the work |
 //! | [`samples`] | pictures to try it out with |
 
 pub mod analyze;
 pub mod cli;
 pub mod folder;
+pub mod log;
 pub mod picture;
 pub mod process;
 pub mod record;

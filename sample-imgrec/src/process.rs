@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::cli::{Cli, Command};
 use crate::folder::{DataFolder, Identified, PictureId};
+use crate::log::show_warnings;
 use crate::picture::PictureError;
 use crate::report::{Mode, Outcome, Reporter, Step, Ticket};
 use crate::samples::SAMPLES;
@@ -27,6 +28,9 @@ use crate::workflow::{Processed, Progress, Upload, process_image, register};
 /// at the front wait for those behind.
 const IN_WORK_MAX: usize = 16;
 
+/// How often an orchestration that the engine holds is resumed before it is given up.
+const RESUMES_MAX: u32 = 3;
+
 /// How long an interrupted program waits for the steps that run.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -35,7 +39,8 @@ const CLOSE: Duration = Duration::from_millis(200);
 
 /// Carries out a command line.
 pub fn run(cli: Cli) -> ExitCode {
-    let reporter = Reporter::new(Mode::choose(cli.options.json));
+    let reporter = Arc::new(Reporter::new(Mode::choose(cli.options.json)));
+    show_warnings(&reporter);
     let sources: Vec<Source> = match cli.command {
         Some(Command::Process { files }) => files.into_iter().map(Source::File).collect(),
         None => SAMPLES.iter().map(|sample| Source::Bytes(sample.name, sample.bytes)).collect(),
@@ -262,7 +267,12 @@ impl Work<'_> {
             },
             Some(_) => {
                 self.ingest(&id, source).await?;
-                self.follow(ticket, &handle).await?
+                let ended = self.follow(ticket, &handle).await?;
+                if is_of_earlier_run(&ended) {
+                    self.start(ticket, upload, source).await?
+                } else {
+                    ended
+                }
             }
             None => self.start(ticket, upload, source).await?,
         };
@@ -304,7 +314,7 @@ impl Work<'_> {
         handle: &Handle<Processed>,
     ) -> Result<InstanceStatus, Trouble> {
         let mut shown = None;
-        let mut is_resumed = false;
+        let mut resumes = 0;
         let mut changes = pin!(handle.watch());
         while let Some(status) = changes.next().await {
             let status = status?;
@@ -312,13 +322,13 @@ impl Work<'_> {
                 return Ok(status);
             }
             if let Some(hold) = status.hold() {
-                if is_resumed {
-                    // So that the next run begins it anew.
-                    handle.terminate(&*hold.message).await?;
-                } else {
+                if resumes < RESUMES_MAX {
                     // Most likely a run was killed while it read this picture's history.
                     handle.resume("the picture was asked for again").await?;
-                    is_resumed = true;
+                    resumes += 1;
+                } else {
+                    // So that the next run begins it anew.
+                    handle.terminate(&*hold.message).await?;
                 }
             }
             let progress = status.custom_status::<Progress>().ok().flatten();
@@ -358,6 +368,12 @@ impl Work<'_> {
             Ok(None) | Err(_) => None,
         })
     }
+}
+
+/// Whether work that an earlier run began failed of what was wrong then, such as a full disk. What takes the process down
+/// is wrong still.
+fn is_of_earlier_run(ended: &InstanceStatus) -> bool {
+    ended.failure().is_some_and(|failure| failure.kind != "WorkerLost")
 }
 
 fn failed(id: &PictureId, status: &InstanceStatus) -> Outcome {

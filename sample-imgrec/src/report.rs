@@ -56,6 +56,8 @@ pub enum Step {
     Persist,
     /// Telling that it is done.
     Notify,
+    /// Removing the files of a picture that is rejected.
+    Discard,
 }
 
 impl Step {
@@ -69,6 +71,7 @@ impl Step {
             Self::Analyze => "analyze",
             Self::Persist => "persist",
             Self::Notify => "notify",
+            Self::Discard => "discard",
         }
     }
 }

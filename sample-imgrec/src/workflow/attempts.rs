@@ -23,6 +23,12 @@ pub struct Progress {
     pub last_error: Option<String>,
 }
 
+/// How often a step may be lost with its process, beyond what the policy allows.
+///
+/// Whoever kills the program again and again does not make a picture fail; one that takes the process down each time
+/// does fail in the end.
+const LOST_MAX: u32 = 20;
+
 /// Runs the steps of one picture and counts how often they are tried.
 ///
 /// `ctx.call(…).retry(policy)` tries again just as well, inside the engine and out of sight. Here each attempt is to be
@@ -54,21 +60,26 @@ impl Attempts {
         policy: RetryPolicy,
         call: impl Fn() -> Call<T>,
     ) -> Result<T, CallError> {
-        let mut attempt = 1;
+        let (mut failed, mut lost) = (0, 0);
         let mut last_error = None;
         loop {
+            let attempt = failed + lost + 1;
             self.most.fetch_max(attempt, Ordering::Relaxed);
             self.ctx.set_custom_status(&Progress { step, attempt, last_error })?;
             let error = match call().await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let Some(pause) = pause(&policy, attempt, &error, self.ctx.random()) else {
-                return Err(error);
-            };
             last_error = Some(shortened(error.message()));
-            self.ctx.sleep(pause).await;
-            attempt += 1;
+            if error.class() == FailureClass::WorkerLost && lost < LOST_MAX {
+                lost += 1;
+                continue;
+            }
+            failed += 1;
+            match pause(&policy, failed, &error, self.ctx.random()) {
+                Some(pause) => self.ctx.sleep(pause).await,
+                None => return Err(error),
+            }
         }
     }
 }

@@ -65,7 +65,8 @@ pub async fn process_image(
     match take_in(&ctx, &attempts, &upload).await {
         Ok(()) => Ok(Processed::Done { attempts: attempts.most() }),
         Err(error) if error.is(REJECTED) => {
-            ctx.call(discard, &upload.id).retry(disk()).timeout(secs(30)).await?;
+            let remove = || ctx.call(discard, &upload.id).timeout(secs(30));
+            attempts.of(Step::Discard, disk(), remove).await?;
             let reason = error.message().to_owned();
             Ok(Processed::Rejected { reason, attempts: attempts.most() })
         }

@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use durable_core::prelude::*;
 use sample_imgrec::folder::PictureId;
+use sample_imgrec::workflow::Upload;
 
 use crate::support::generate::*;
 use crate::support::program::*;
@@ -104,6 +106,54 @@ fn leftovers_of_a_run_that_died_early_are_removed() {
     fs::write(originals.join(".writing-1-1"), "half").unwrap();
     assert!(run(place.path(), &["process", "a.png"]).status.success());
     assert_eq!(contents(&place.path().join("data")), whole);
+}
+
+#[orchestrator(name = "process_image")]
+async fn of_another_version(
+    ctx: OrchestrationContext,
+    _upload: Upload,
+) -> Result<(), OrchestrationError> {
+    Ok(ctx.call(step_of_another_version, &()).await?)
+}
+
+#[activity]
+async fn step_of_another_version(ctx: ActivityContext) -> Result<(), ActivityError> {
+    ctx.cancelled().await;
+    ctx.check_cancelled()
+}
+
+#[test]
+fn work_begun_by_a_version_with_other_steps_is_given_up_and_begun_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let picture = png(drawing(30, 20));
+    fs::write(place.path().join("a.png"), &picture).unwrap();
+    fs::create_dir(place.path().join("data")).unwrap();
+    let id = PictureId::of(&picture);
+    let upload = Upload { id: id.clone(), file_name: "a.png".to_owned(), size: 1 };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = SqliteStore::open(place.path().join("data/imgrec.sqlite")).unwrap();
+        let worker = Worker::builder(store)
+            .register(of_another_version)
+            .register(step_of_another_version)
+            .shutdown_timeout(millis(10))
+            .start()
+            .await
+            .unwrap();
+        let start = worker.client().start(of_another_version, upload).id(id.as_str());
+        let handle = start.await.unwrap();
+        while handle.status().await.unwrap().runtime_status() != RuntimeStatus::Running {
+            tokio::time::sleep(millis(10)).await;
+        }
+        worker.shutdown().await.unwrap();
+    });
+    drop(runtime);
+
+    let output = run(place.path(), &["process", "--json", "a.png"]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = &json_lines(&output)[0];
+    assert!(line["reason"].as_str().unwrap().contains("step_of_another_version"), "{line}");
+    assert!(run(place.path(), &["process", "a.png"]).status.success());
 }
 
 #[test]
