@@ -92,9 +92,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The store's error.
-    pub async fn status(&self, id: &InstanceId) -> Result<Option<InstanceStatus>, ClientError> {
-        Ok(retry_busy(|| self.store.status(id)).await?.map(InstanceStatus::new))
+    /// [`ClientError::InvalidId`] where no instance can have that id, or the store's error.
+    pub async fn status(
+        &self,
+        id: impl IntoInstanceId,
+    ) -> Result<Option<InstanceStatus>, ClientError> {
+        let id = id.into_instance_id()?;
+        Ok(retry_busy(|| self.store.status(&id)).await?.map(InstanceStatus::new))
     }
 
     /// One page of instances, newest start first. Pass the page's `next` to get the one behind it.
@@ -126,9 +130,11 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The store's error; a history that cannot be read is [`StoreError::Corrupt`].
-    pub async fn history(&self, id: &InstanceId) -> Result<Option<History>, ClientError> {
-        let Some(rows) = retry_busy(|| self.store.history(id)).await? else { return Ok(None) };
+    /// [`ClientError::InvalidId`] where no instance can have that id, or the store's error; a history that
+    /// cannot be read is [`StoreError::Corrupt`].
+    pub async fn history(&self, id: impl IntoInstanceId) -> Result<Option<History>, ClientError> {
+        let id = id.into_instance_id()?;
+        let Some(rows) = retry_busy(|| self.store.history(&id)).await? else { return Ok(None) };
         let events = codec::decode_history(&rows).map_err(|source| StoreError::Corrupt {
             key: format!("the history of {id:?}"),
             source,
