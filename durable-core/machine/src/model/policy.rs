@@ -111,13 +111,22 @@ impl RetryPolicy {
         now: Timestamp,
         random: f64,
     ) -> Option<Timestamp> {
+        if planted!(RetriesOffByOne) {
+            return (failed.0 <= self.attempts_max).then_some(now);
+        }
+        if planted!(NotRetriedIgnored) && failed.0 < self.attempts_max {
+            return Some(now.after(self.delay_after(failed, random)));
+        }
         if failure.permanent
             || self.not_retried.contains(&failure.kind)
             || (self.attempts_max != 0 && failed.0 >= self.attempts_max)
         {
             return None;
         }
-        let not_before = now.after(self.delay_after(failed, random));
+        let mut not_before = now.after(self.delay_after(failed, random));
+        if planted!(BackoffSkipped) {
+            not_before = now;
+        }
         match self.total_time_max {
             Some(total) if not_before > scheduled_at.after(total) => None,
             Some(_) | None => Some(not_before),

@@ -195,7 +195,8 @@ impl Core {
             if matches!(entry.code, Code::Out | Code::Loading) {
                 break;
             }
-            let outdated = matches!(entry.life, Life::Absent | Life::Ended(_))
+            let outdated = !planted!(AbsenceCached)
+                && matches!(entry.life, Life::Absent | Life::Ended(_))
                 && entry.covered == 0
                 && entry.arrivals.front().is_some_and(Arrival::comes_from_outside);
             if outdated {
@@ -279,7 +280,9 @@ impl Core {
                 let Some(run) = entry.active() else { return };
                 if run.hold.is_some() {
                     run.not_fired(call);
-                } else if run.timers.contains_key(&call) {
+                } else if run.timers.contains_key(&call)
+                    && !(planted!(SuspendedTimerLost) && run.suspended)
+                {
                     self.record_and_turn(instance, entry, EventKind::TimerFired { call });
                 }
             }
@@ -338,7 +341,7 @@ impl Core {
                 }
             }
             Life::Ended(row) => {
-                if acceptance.run <= row.run {
+                if acceptance.run <= row.run && !planted!(StartTakenTwice) {
                     self.stats.dropped += 1;
                     return;
                 }
@@ -484,6 +487,9 @@ impl Core {
                     Command::Raise { name, input } => {
                         self.raise(instance, entry, name, input, Some(source.id().clone()), source);
                     }
+                    Command::Terminate { .. } if planted!(TerminateForgotten) => {
+                        self.reply(entry, source, Answer::Accepted);
+                    }
                     Command::Terminate { reason } => {
                         self.reply(entry, source, Answer::Accepted);
                         self.end_with(instance, entry, Ended::Terminated(reason));
@@ -524,7 +530,12 @@ impl Core {
             entry.writes.consume(id);
         }
         if let Source::Direct { ticket, .. } = source {
-            entry.writes.effect(Effect::Answer { ticket: *ticket, answer });
+            let effect = Effect::Answer { ticket: *ticket, answer };
+            if planted!(AnswerBeforeCommit) {
+                self.effects.push(effect);
+                return;
+            }
+            entry.writes.effect(effect);
         }
     }
 
@@ -730,7 +741,7 @@ impl Core {
         row.output = output;
         row.failure = failure;
         row.hold = None;
-        for event in unconsumed {
+        for event in unconsumed.into_iter().filter(|_| !planted!(UnconsumedNotListed)) {
             list_unconsumed(&mut row, event);
         }
         for attempt in cancelled {

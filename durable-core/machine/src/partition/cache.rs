@@ -47,7 +47,8 @@ impl Partition {
         let mut idle: Vec<(u64, InstanceId)> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.idle() && matches!(entry.code, Code::Home(_)))
+            .filter(|(_, entry)| entry.idle() || planted!(UncommittedEvicted))
+            .filter(|(_, entry)| matches!(entry.code, Code::Home(_)))
             .map(|(instance, entry)| (entry.used, instance.clone()))
             .collect();
         idle.sort_unstable();

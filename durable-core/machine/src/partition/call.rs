@@ -123,7 +123,10 @@ impl Call {
         self.attempt = record.attempt;
         self.starts = record.starts;
         self.last_failure.clone_from(&record.last_failure);
-        if let Some(not_before) = record.not_before {
+        if let Some(mut not_before) = record.not_before {
+            if planted!(JitterDecidedAgain) {
+                not_before = not_before.after(std::time::Duration::from_millis(7));
+            }
             self.phase = Phase::Backoff { not_before };
         }
     }

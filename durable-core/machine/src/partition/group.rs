@@ -54,7 +54,10 @@ impl Partition {
         let (mut rows, mut bytes) = (commit.outbox_done.len() + 1, 0);
         let mut unfinished = VecDeque::new();
         while let Some(instance) = self.core.dirty.front() {
-            if !instances.is_empty() && rows + ROWS_PER_INSTANCE > limits.commit_rows_max {
+            if !instances.is_empty()
+                && rows + ROWS_PER_INSTANCE > limits.commit_rows_max
+                && !planted!(CommitTooLarge)
+            {
                 break;
             }
             let Some(entry) = self.entries.get_mut(instance) else {
@@ -62,7 +65,7 @@ impl Partition {
                 continue;
             };
             // A turn is never split over commits: its arrival waits for what the code asks for.
-            if matches!(entry.code, Code::Out) {
+            if matches!(entry.code, Code::Out) && !planted!(TurnSplit) {
                 unfinished.extend(self.core.dirty.pop_front());
                 continue;
             }
@@ -77,12 +80,17 @@ impl Partition {
                 rows += write.rows() + writes.outgoing.len();
                 bytes += write.bytes();
                 if let Some(row) = &write.status {
-                    count(&mut commit.counts, entry.stored.status.replace(row.status), row.status);
+                    let before = entry.stored.status.replace(row.status);
+                    count(&mut commit.counts, before, row.status);
                 }
                 commit.instances.push(write);
             }
             let Writes { effects: own, outgoing: out, consumed, applied: messages, .. } = writes;
-            effects.extend(own);
+            if planted!(EffectsBeforeCommit) {
+                self.core.effects.extend(own);
+            } else {
+                effects.extend(own);
+            }
             outgoing.extend(out);
             commit.consumed.extend(consumed);
             applied.extend(messages);
@@ -97,7 +105,11 @@ impl Partition {
             let from = self.core.config.partition;
             let (writes, deliveries) = self.core.outbox.send(from, outgoing, &mut self.core.head);
             commit.outbox = writes;
-            effects.extend(deliveries);
+            if planted!(MessagesBeforeCommit) {
+                self.core.effects.extend(deliveries);
+            } else {
+                effects.extend(deliveries);
+            }
         }
         effects.extend(self.core.take_announced());
         self.core.head.time = self.core.now;
@@ -155,7 +167,7 @@ fn count(
     from: Option<RuntimeStatus>,
     to: RuntimeStatus,
 ) {
-    if let Some(from) = from {
+    if let Some(from) = from.filter(|_| !planted!(CountNotTakenOff)) {
         *counts.entry(from).or_default() -= 1;
     }
     *counts.entry(to).or_default() += 1;

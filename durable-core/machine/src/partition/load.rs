@@ -205,7 +205,10 @@ impl Core {
         }
         // In front of everything that is queued: what was sent to a pending instance is for this run. The
         // same acceptance further behind is dropped when its turn comes.
-        if let Some(acceptance) = acceptance {
+        if let Some(acceptance) = acceptance
+            && !(planted!(AcceptanceBehindCommands)
+                && entry.arrivals.iter().any(|a| matches!(a, Arrival::Begin { .. })))
+        {
             let begin = Arrival::Begin { acceptance: Box::new(acceptance), ticket: None };
             entry.arrivals.push_front(begin);
             entry.covered += 1;
@@ -293,6 +296,9 @@ impl Core {
         run.taken_up = true;
         let paused = run.paused();
         for call in run.running_calls() {
+            if planted!(RunningCallsForgotten) {
+                break;
+            }
             let Life::Active(run) = &mut entry.life else { return };
             let Some(open) = run.calls.get_mut(&call) else { continue };
             let again = if self.loads.counts_starts { open.start_again() } else { Ok(()) };

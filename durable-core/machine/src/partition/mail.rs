@@ -25,6 +25,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn restored(messages: Vec<Message>, now: Timestamp) -> Self {
+        let messages = if planted!(OutboxForgotten) { Vec::new() } else { messages };
         let unconfirmed: BTreeMap<_, _> =
             messages.into_iter().map(|message| ((message.to, message.number), message)).collect();
         let repeat_at = (!unconfirmed.is_empty()).then_some(now);
@@ -120,7 +121,7 @@ impl KnownEnvelopes {
     }
 
     pub(super) fn holds(&self, id: &EnvelopeId) -> bool {
-        self.ids.contains(id)
+        self.ids.contains(id) && !planted!(EnvelopeTakenTwice)
     }
 
     pub(super) fn note(&mut self, id: &EnvelopeId, now: Timestamp) {
@@ -169,6 +170,9 @@ impl Inbox {
     pub(super) fn receive(&mut self, message: Message, head: &Head) -> Vec<Message> {
         let from = message.from;
         let routed = self.routed.entry(from).or_default();
+        if planted!(MessagesOutOfOrder) {
+            return vec![message];
+        }
         if message.number <= *routed {
             return Vec::new();
         }

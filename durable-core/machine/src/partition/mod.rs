@@ -177,6 +177,7 @@ impl Partition {
             Input::Arrived(envelope) => self.stored_command(*envelope),
             Input::Message(message) => self.message(*message),
             Input::Confirmed { by, upto } => self.core.outbox.confirmed(by, upto),
+            Input::AttemptStarted(_) if planted!(TimeLimitIgnored) => {}
             Input::AttemptStarted(attempt) => self.attempt_started(&attempt),
             Input::AttemptEnded { attempt, result } => self.attempt_ended(&attempt, result),
             Input::Loaded { instance, found } => self.loaded(instance, found),
@@ -186,6 +187,7 @@ impl Partition {
                     entries.get(instance).is_some_and(|e| matches!(e.life, Life::Active(_)))
                 });
             }
+            Input::WokenFromOutside(_) if planted!(ForeignWakeIgnored) => {}
             Input::WokenFromOutside(key) => {
                 let fits = self
                     .entries
@@ -258,6 +260,11 @@ impl Partition {
     fn message(&mut self, message: Message) {
         let from = message.from;
         let ready = self.core.inbox.receive(message, &self.core.head);
+        if planted!(ConfirmedBeforeCommit)
+            && let Some(last) = ready.last()
+        {
+            self.core.effects.push(Effect::Confirm { to: from, upto: last.number });
+        }
         if ready.is_empty() {
             // Known already, or early. The sender may have missed the confirmation; the head in memory
             // may run ahead of the store, and what it says beyond that is not confirmed.
@@ -276,7 +283,7 @@ impl Partition {
 
 impl Core {
     fn advance_clock(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
+        self.now = if planted!(ClockRunsBack) { now } else { self.now.max(now) };
     }
 
     /// Puts an instance into the queue for the next commit, if it has something to write.
@@ -323,7 +330,9 @@ impl Core {
         let mut moved: BTreeMap<PartitionId, ()> = BTreeMap::new();
         for (from, number) in applied {
             let cursor: &mut Cursor = self.head.cursors.entry(from).or_default();
-            cursor.apply(number);
+            if !planted!(CursorNotMoved) {
+                cursor.apply(number);
+            }
             self.head_changed = true;
             moved.insert(from, ());
         }

@@ -183,7 +183,9 @@ impl Run {
             }
             EventKind::TimerFired { call } => self.remove_timer(*call),
             EventKind::CallCancelled { call } => {
-                self.remove_timer(*call);
+                if !planted!(CancelledTimerFires) {
+                    self.remove_timer(*call);
+                }
                 self.calls.remove(call);
                 self.calls_due.retain(|(_, due)| due != call);
             }
@@ -236,6 +238,8 @@ impl Run {
 
     /// Takes what is due, in order of due times.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<DueItem> {
+        let now =
+            if planted!(TimerEarly) { now.after(std::time::Duration::from_secs(1)) } else { now };
         if self.hold.is_some() {
             return Vec::new();
         }
@@ -315,6 +319,9 @@ impl Run {
     ) -> Option<InFlight> {
         let mut stash = self.stash.clone();
         stash.extend(on_the_way.cloned());
+        if planted!(StashNotStored) {
+            stash.clear();
+        }
         if self.calls.is_empty() && self.hold.is_none() && stash.is_empty() {
             return None;
         }

@@ -65,6 +65,7 @@ impl Core {
             let Life::Active(run) = &mut entry.life else { return };
             let at = now.max(run.last_at);
             match action {
+                Action::SetCustomStatus(_) if planted!(CustomStatusForgotten) => {}
                 Action::SetCustomStatus(status) => {
                     run.row.custom_status = Some(status);
                     run.row.updated_at = at;
@@ -106,7 +107,9 @@ impl Core {
                         name: name.clone(),
                         input: input.clone(),
                     };
-                    entry.writes.outgoing.push((to, body));
+                    if !planted!(SentEventForgotten) {
+                        entry.writes.outgoing.push((to, body));
+                    }
                     let Some(kind) = action.into_event() else { continue };
                     let _ = entry.writes.record(run, at, kind);
                 }

@@ -51,7 +51,7 @@ impl Wheel {
             Window::Unread => false,
         };
         // While a page is being read it may have missed this row: keep it.
-        if read || self.loading {
+        if (read || self.loading) && !planted!(EvictedTimerForgotten) {
             self.due.insert(key);
         } else {
             self.due.remove(&key);
@@ -92,7 +92,9 @@ impl Wheel {
     pub(super) fn page(&mut self, page: TimerPage, resident: impl Fn(&InstanceId) -> bool) {
         self.loading = false;
         self.window = match page.timers.last() {
-            Some(last) if page.more => Window::UpTo(last.clone()),
+            Some(last) if page.more && !planted!(TimerPagesAfterFirstSkipped) => {
+                Window::UpTo(last.clone())
+            }
             Some(_) | None => Window::Everything,
         };
         self.due.extend(page.timers.into_iter().filter(|(_, instance)| !resident(instance)));

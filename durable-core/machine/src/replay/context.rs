@@ -105,7 +105,11 @@ impl Context {
     /// The time of the event that this turn applies: the same on every replay.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.state().now
+        let state = self.state();
+        if planted!(NowDiffersOnReplay) && state.replaying {
+            return state.started_at;
+        }
+        state.now
     }
 
     /// The time at which the execution began.
@@ -156,7 +160,9 @@ impl Context {
         hasher.update([0]);
         hasher.update(key.instance.as_str().as_bytes());
         hasher.update([0]);
-        hasher.update(key.run.0.to_le_bytes());
+        if !planted!(UuidForgetsRun) {
+            hasher.update(key.run.0.to_le_bytes());
+        }
         hasher.update(key.execution.0.to_le_bytes());
         hasher.update(number.to_le_bytes());
         hasher.finalize().into()
@@ -280,7 +286,7 @@ impl State {
         match std::mem::replace(slot, Slot::Ready(result)) {
             Slot::Waiting(waker) => {
                 self.waiting -= 1;
-                Some(waker)
+                (!planted!(LateChildNotWoken) || call.0 < 30).then_some(waker)
             }
             Slot::Ready(first) => {
                 *slot = Slot::Ready(first);
@@ -299,6 +305,10 @@ impl State {
     ) -> Option<Waker> {
         self.buffered += 1;
         let queue = self.queues.entry(name.clone()).or_default();
+        if planted!(EventGivenTwice) {
+            self.buffered += 1;
+            queue.arrived.push_back(Arrived { input: input.clone(), id: id.clone() });
+        }
         queue.arrived.push_back(Arrived { input, id });
         queue.waiters.get(queue.arrived.len() - 1).map(|(_, waker)| waker.clone())
     }
@@ -520,6 +530,9 @@ impl Future for EventWait {
                 let waiter = state.next_waiter;
                 state.next_waiter += 1;
                 queue.waiters.push_back((waiter, cx.waker().clone()));
+                if planted!(WaitersLastInFirstOut) {
+                    queue.waiters.rotate_right(1);
+                }
                 state.waiting += 1;
                 this.waiter = Some(waiter);
                 waiter
@@ -547,6 +560,9 @@ impl Future for EventWait {
 impl Drop for EventWait {
     fn drop(&mut self) {
         let (false, Some(waiter)) = (self.done, self.waiter) else { return };
+        if planted!(DroppedWaiterStays) {
+            return;
+        }
         let woken = {
             let mut guard = self.shared.lock();
             let state = &mut *guard;

@@ -123,7 +123,7 @@ impl Orchestration {
                 self.deferred.push_back(event.clone());
                 Vec::new()
             }
-            _ if self.suspended => {
+            _ if self.suspended && !planted!(SuspendIgnored) => {
                 self.deferred.push_back(event.clone());
                 Vec::new()
             }
@@ -147,7 +147,7 @@ impl Orchestration {
         for event in events {
             if event.is.is_decision() {
                 match asked.pop_front() {
-                    Some(action) if action.fits(&event.is) => {
+                    Some(action) if action.fits(&event.is) || planted!(DivergenceIgnored) => {
                         report.input_differences += u32::from(action.input_differs(&event.is));
                     }
                     Some(action) => return Err(diverged(seq, &event.is, Some(&action))),
@@ -310,7 +310,9 @@ impl Orchestration {
                 self.finish(Action::Complete(output))
             }
             (None, Some(Ok(Poll::Ready(Err(failure))))) => self.fail(failure),
-            (None, Some(Ok(Poll::Pending))) if !self.context.state().waits() => {
+            (None, Some(Ok(Poll::Pending)))
+                if !self.context.state().waits() && !planted!(ForeignAwaitIgnored) =>
+            {
                 self.fail(Self::foreign_await())
             }
             (None, Some(Ok(Poll::Pending)) | None) => self.context.state().take_actions(),

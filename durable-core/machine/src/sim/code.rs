@@ -29,6 +29,8 @@ pub(super) struct EventToken {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) consumed: Vec<u64>,
+    /// For waiters that began to wait together: what each got, in the order of their first polls.
+    pub(super) served: Vec<Vec<u64>>,
     pub(super) uuids: Vec<uuid::Uuid>,
 }
 
@@ -193,6 +195,10 @@ async fn waiters(ctx: &Context, name: &str, count: u32, dropped: Vec<u32>) -> St
         if waits.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+    let served = values.iter().filter_map(|value| {
+        serde_json::from_str::<EventToken>(value).ok().map(|token| token.event)
+    });
+    SEEN.with_borrow_mut(|seen| seen.served.push(served.collect()));
     values.join("|")
 }
 

@@ -141,7 +141,8 @@ impl Rates {
             Fault::Delay | Fault::Duplicate | Fault::Loss | Fault::AnswerTwice => 250,
             Fault::ClockJump | Fault::ClientRetry => 500,
             Fault::CodeMissing | Fault::CodeWrong => 300,
-            Fault::Damage | Fault::ForeignWake => 30,
+            Fault::Damage => 300,
+            Fault::ForeignWake => 800,
             // Not by chance: they follow from a tiny cache and tiny limits.
             Fault::Eviction | Fault::Cut => 1000,
         }

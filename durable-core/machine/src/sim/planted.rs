@@ -20,8 +20,111 @@ macro_rules! planted_bugs {
 }
 
 planted_bugs! {
+    // Replay: what the code sees.
+    /// An external event is handed to two waiters.
+    EventGivenTwice,
+    /// The last waiter of a name is served first.
+    WaitersLastInFirstOut,
+    /// A waiter that was dropped still takes its event.
+    DroppedWaiterStays,
+    /// The waker of a call behind the thirtieth is not woken.
+    LateChildNotWoken,
+    /// `new_uuid` gives two runs of an id the same.
+    UuidForgetsRun,
+    /// `now` says something else while a history is replayed.
+    NowDiffersOnReplay,
+    /// Awaiting what is not durable is not noticed.
+    ForeignAwaitIgnored,
+    /// A wake-up from outside a turn is not noticed.
+    ForeignWakeIgnored,
+    /// What arrives while suspended is applied at once.
+    SuspendIgnored,
+    /// Code that no longer fits its history goes on.
+    DivergenceIgnored,
+
+    // Activities: attempts and their results.
+    /// One attempt too many, and at once.
+    RetriesOffByOne,
+    /// Kinds that are not retried, and permanent failures, are retried.
+    NotRetriedIgnored,
+    /// The next attempt begins without its delay.
+    BackoffSkipped,
+    /// The delay of an attempt is decided again by a new owner.
+    JitterDecidedAgain,
+    /// An attempt may take as long as it likes.
+    TimeLimitIgnored,
+    /// A new owner does not start what ran with the old one.
+    RunningCallsForgotten,
+    /// A result reaches the run that took the place of the one that waits for it.
+    ResultReachesNextRun,
+
+    // Timers.
+    /// A timer fires a second early.
+    TimerEarly,
+    /// A cancelled timer fires.
+    CancelledTimerFires,
+    /// Only the first page of due times is read.
+    TimerPagesAfterFirstSkipped,
+    /// An evicted instance's timer is forgotten.
+    EvictedTimerForgotten,
+    /// A timer that is due while suspended is lost.
+    SuspendedTimerLost,
+    /// The clock follows a worker's that is behind.
+    ClockRunsBack,
+
+    // Events, commands, messages.
+    /// A command that arrives again is taken again.
+    EnvelopeTakenTwice,
+    /// What was not consumed is not listed.
+    UnconsumedNotListed,
+    /// A sent event is recorded and never sent.
+    SentEventForgotten,
+    /// A new owner does not repeat what the old one sent.
+    OutboxForgotten,
+    /// Messages are applied as they come, again and in any order.
+    MessagesOutOfOrder,
+    /// The cursor of a sender does not move.
+    CursorNotMoved,
+    /// A message is confirmed before its effects are durable.
+    ConfirmedBeforeCommit,
+    /// A message is delivered before the commit that sends it.
+    MessagesBeforeCommit,
+    /// A terminate is answered and not done.
+    TerminateForgotten,
+    /// What arrives while held is in memory only.
+    StashNotStored,
+
+    // Starts.
+    /// An acceptance that comes again begins a run again.
+    StartTakenTwice,
+    /// The store does not recognise a start that is asked for again.
+    NonceForgotten,
+    /// A command that is read before its start finds nobody.
+    AcceptanceBehindCommands,
+    /// That an instance is not there is believed later, too.
+    AbsenceCached,
+
+    // Commits and the store.
     /// A store takes commits of an owner that was fenced off.
     StaleFenceAccepted,
+    /// A caller is answered before the commit.
+    AnswerBeforeCommit,
+    /// All effects of an instance come before the commit.
+    EffectsBeforeCommit,
+    /// A commit takes the arrival of a turn without its decisions.
+    TurnSplit,
+    /// A commit is not cut to what the store takes.
+    CommitTooLarge,
+    /// A counter keeps those that left a status.
+    CountNotTakenOff,
+    /// A custom status is not stored.
+    CustomStatusForgotten,
+    /// An instance leaves memory with something uncommitted.
+    UncommittedEvicted,
+    /// A commit whose outcome nobody knows is taken for applied.
+    UnknownTakenForApplied,
+    /// A commit whose outcome nobody knows is made again under a new number.
+    UnknownCommittedAgain,
 }
 
 thread_local! {

@@ -179,9 +179,11 @@ impl Author {
                 name: self.event(),
                 token: self.token(),
             },
-            17 if self.rng.chance(150) => match self.rng.below(3) {
+            17 if self.rng.chance(200) => match self.rng.below(4) {
                 0 => Step::Foreign,
-                1 => Step::Panic,
+                // Something durable is waited for, too: only a wake-up from outside tells.
+                1 => Step::Join(vec![self.leaf(), Step::Foreign]),
+                2 => Step::Panic,
                 _ => Step::Fail("Refused".into()),
             },
             _ => self.leaf(),

@@ -264,6 +264,7 @@ impl StoreModel {
         if let Some(rows) = self.instances.get(&acceptance.instance) {
             if let Some((nonce, run)) = self.begun.get(&acceptance.instance)
                 && *nonce == acceptance.nonce
+                && !planted!(NonceForgotten)
             {
                 return AcceptOutcome::Accepted(*run);
             }

@@ -1,6 +1,7 @@
 //! What has to hold in the end, when faults have stopped and everything has come to rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::execution::Archived;
 use super::{Checker, RunSeen, Verdict, holds};
@@ -41,20 +42,37 @@ impl Checker {
             }
             for run in runs.values() {
                 for (key, archived) in &run.executions {
+                    self.foreign_wake_ends(key, archived)?;
                     let seen = replays(key, archived, rng)?;
                     if run.row.status.is_terminal() {
                         custom_status_is(key, run, seen.custom_status.as_ref())?;
                     }
-                    for uuid in seen.uuids {
+                    for uuid in seen.uuids.iter().copied() {
                         holds(uuids.insert(uuid), || format!("{key}: the UUID {uuid} came twice"))?;
                     }
                     let terminated = run.row.status == RuntimeStatus::Terminated;
                     let unknown = run.replaced || (terminated && self.told_held.contains(instance));
+                    in_order(key, archived, &seen)?;
                     events_add_up(key, run, archived, &seen.consumed, unknown, &mut fates)?;
                 }
             }
         }
+        // What a damaged history has sent is not followed.
+        let mut known = fates.keys().filter(|_| self.damaged.is_empty());
+        if let Some(token) = known.find(|token| !journal.raised.contains_key(token)) {
+            return Err(format!("I2: event {token} arrived, nobody has sent it"));
+        }
         self.events_arrived(journal, &fates)
+    }
+
+    /// Code that was woken from outside a turn ends at once.
+    fn foreign_wake_ends(&self, key: &ExecutionKey, archived: &Archived) -> Verdict {
+        let (Some(woken), Some(last)) = (self.woken.get(key), archived.events.last()) else {
+            return Ok(());
+        };
+        holds(last.at <= woken.after(Duration::from_secs(1)), || {
+            format!("{key} was woken from outside at {woken} and went on: {}", last.is.summary())
+        })
     }
 
     /// I1: what was answered with success ran once.
@@ -121,6 +139,7 @@ impl Checker {
 #[derive(Default)]
 struct Replayed {
     consumed: Vec<u64>,
+    served: Vec<Vec<u64>>,
     uuids: Vec<uuid::Uuid>,
     custom_status: Option<Payload>,
 }
@@ -137,7 +156,12 @@ fn replays(key: &ExecutionKey, archived: &Archived, rng: &mut Rng) -> Result<Rep
             let cut = *rng.pick(&turns);
             from_prefix(key, archived, cut)?;
         }
-        Ok(Replayed { consumed: seen.consumed, uuids: seen.uuids, custom_status })
+        Ok(Replayed {
+            consumed: seen.consumed,
+            served: seen.served,
+            uuids: seen.uuids,
+            custom_status,
+        })
     });
     drop(code::take_outside());
     code::put_outside(kept);
@@ -217,6 +241,39 @@ fn from_prefix(key: &ExecutionKey, archived: &Archived, cut: usize) -> Verdict {
     let mut at = cut;
     while at < archived.events.len() {
         at = one_turn(key, &mut orchestration, archived, at, &mut None)?;
+    }
+    Ok(())
+}
+
+/// Events of one name are consumed in the order of the history, and waiters that began to wait together
+/// are served first in, first out.
+fn in_order(key: &ExecutionKey, archived: &Archived, seen: &Replayed) -> Verdict {
+    let mut places = BTreeMap::new();
+    let mut names: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for event in &archived.events {
+        if let EventKind::EventRaised { name, input, .. } = &event.is
+            && let Some(token) = token(input)
+        {
+            places.insert(token, (places.len(), &**name));
+            names.entry(name).or_default().push(token);
+        }
+    }
+    for (name, raised) in names {
+        let consumed: Vec<_> = seen
+            .consumed
+            .iter()
+            .filter(|token| places.get(token).is_some_and(|(_, own)| *own == name))
+            .copied()
+            .collect();
+        holds(raised.starts_with(&consumed), || {
+            format!(
+                "I2: {key}: events {name:?} came as {raised:?} and were consumed as {consumed:?}"
+            )
+        })?;
+    }
+    for served in &seen.served {
+        let order: Vec<_> = served.iter().filter_map(|token| places.get(token)).collect();
+        holds(order.is_sorted(), || format!("I2: {key}: waiters were served as {served:?}"))?;
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ use super::journal::{Asked, Journal, Raised};
 use super::script::Work;
 use crate::codec;
 use crate::model::{
-    Attempt, CallNumber, EventKind, ExecutionKey, Failure, Fence, InstanceId, PartitionId, Payload,
-    RunNumber, RuntimeStatus, StatusRow, Timestamp,
+    Attempt, CallNumber, EventKind, ExecutionKey, Failure, Fence, InstanceId, MessageNumber,
+    PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
 };
 use crate::partition::{Answer, AttemptKey, StartAttempt};
 use crate::store::{Commit, ListQuery, StoreModel};
@@ -29,6 +29,11 @@ pub(super) struct Checker {
     answers: BTreeMap<AttemptKey, Timestamp>,
     opened: BTreeMap<PartitionId, Fence>,
     committed: BTreeMap<PartitionId, Fence>,
+    times: BTreeMap<PartitionId, Timestamp>,
+    /// Per receiver and sender: up to where the sender's messages were durably applied.
+    cursors: BTreeMap<(PartitionId, PartitionId), MessageNumber>,
+    /// Executions that something outside a turn has woken, while nothing disturbed their partition.
+    woken: BTreeMap<ExecutionKey, Timestamp>,
     backoffs: BTreeMap<AttemptKey, i64>,
     /// Instances whose stored rows were damaged on purpose: nothing is promised of them.
     pub(super) damaged: BTreeSet<InstanceId>,
@@ -66,6 +71,7 @@ impl Checker {
         &mut self,
         fence: Fence,
         commit: &Commit,
+        rows_max: usize,
         store: &StoreModel,
         journal: &mut Journal,
     ) -> Verdict {
@@ -74,6 +80,17 @@ impl Checker {
             format!("I7: a commit of fence {fence} took effect while {newest} was the newest")
         })?;
         self.committed.insert(commit.partition, fence);
+        let time = self.times.entry(commit.partition).or_insert(Timestamp::MIN);
+        holds(commit.head.time >= *time, || {
+            format!("I6: the clock of partition {} runs back", commit.partition)
+        })?;
+        *time = commit.head.time;
+        for (from, cursor) in &commit.head.cursors {
+            self.cursors.insert((commit.partition, *from), cursor.upto);
+        }
+        holds(commit.instances.len() <= 1 || commit.rows() <= rows_max, || {
+            format!("a commit has {} rows, the store takes {rows_max}", commit.rows())
+        })?;
         for write in &commit.instances {
             let before = self.archived(&write.key).map_or(0, |archived| archived.events.len());
             self.look_at(commit.partition, &write.key.instance, store)?;
@@ -259,6 +276,43 @@ impl Checker {
     pub(super) fn attempt_answered(&mut self, attempt: &AttemptKey, now: Timestamp) {
         let first = self.answers.entry(attempt.clone()).or_insert(now);
         *first = now.min(*first);
+    }
+
+    /// A receiver confirms messages: their effects must be durable.
+    pub(super) fn confirmed(
+        &self,
+        by: PartitionId,
+        sender: PartitionId,
+        upto: MessageNumber,
+    ) -> Verdict {
+        let durable = self.cursors.get(&(by, sender)).copied().unwrap_or_default();
+        holds(upto <= durable, || {
+            format!("I2: {by} confirms messages of {sender} up to {upto}, applied are {durable}")
+        })
+    }
+
+    /// Something outside a turn has woken an execution, and its owner was told.
+    pub(super) fn woken_from_outside(
+        &mut self,
+        partition: PartitionId,
+        key: &ExecutionKey,
+        now: Timestamp,
+    ) {
+        if self.undisturbed(partition) && !self.told_held.contains(&key.instance) {
+            self.woken.entry(key.clone()).or_insert(now);
+        }
+    }
+
+    /// Nothing more will happen by itself: every timer has fired.
+    pub(super) fn no_timer_is_left(store: &StoreModel) -> Verdict {
+        for row in store.list(&ListQuery::default(), None, usize::MAX).rows {
+            let waits = row.hold.is_none() && !row.status.is_terminal();
+            let due = store.load(&row.instance).and_then(|stored| stored.timer);
+            holds(!waits || due.is_none(), || {
+                format!("I6: the timer of {} never fires, due at {due:?}", row.key())
+            })?;
+        }
+        Ok(())
     }
 
     /// A client is told something: what it is told must be durable now.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Happening, MILLI, Outcome, SECOND, Verdict, World};
 use crate::model::{CommitNumber, Fence};
 use crate::sim::faults::Fault;
+use crate::sim::planted::{Planted, is_planted};
 use crate::store::{Commit, Refusal};
 
 use super::owners::OwnerId;
@@ -104,7 +105,8 @@ impl World {
         }
         match self.store.commit(fence, commit) {
             Ok(()) => {
-                self.checker.committed(fence, commit, &self.store, &mut self.journal)?;
+                let rows_max = self.limits.commit_rows_max;
+                self.checker.committed(fence, commit, rows_max, &self.store, &mut self.journal)?;
                 self.counters_sampled()?;
                 Ok(Outcome::Applied)
             }
@@ -125,6 +127,18 @@ impl World {
             return;
         }
         let delay = self.transit();
+        if is_planted(Planted::UnknownTakenForApplied) {
+            let answered = Happening::CommitAnswered(id, commit.number, Outcome::Applied);
+            self.after(delay, answered);
+            return;
+        }
+        if is_planted(Planted::UnknownCommittedAgain) {
+            let again = Commit { number: commit.number.next(), ..(*commit).clone() };
+            let again =
+                Happening::Commit { owner: id, fence, commit: Arc::new(again), late: false };
+            self.after(delay, again);
+            return;
+        }
         let outcome = match self.store.last_commit(commit.partition, fence) {
             Ok(last) if last == commit.number => Outcome::Applied,
             Ok(_) => {

@@ -35,7 +35,7 @@ const DAY: i64 = 24 * 60 * MINUTE;
 const EPOCH: i64 = 1_800_000_000 * SECOND;
 
 /// Happenings of one seed; one that needs more is not live.
-const HAPPENINGS_MAX: u64 = 400_000;
+const HAPPENINGS_MAX: u64 = 60_000;
 
 /// Times that waiting instances are given their events, after faults stopped.
 const ROUNDS_MAX: u32 = 120;
@@ -181,6 +181,7 @@ impl World {
         self.heal();
         for round in 0.. {
             while self.next_within(i64::MAX)? {}
+            Checker::no_timer_is_left(&self.store)?;
             if !self.help_those_who_wait()? {
                 break;
             }
@@ -266,7 +267,6 @@ impl World {
             Happening::WakeOutside => {
                 for waker in code::take_outside() {
                     waker.wake();
-                    self.counts.note(Fault::ForeignWake);
                 }
                 let all: Vec<_> = self.owners.keys().copied().collect();
                 all.into_iter().for_each(|owner| self.schedule_step(owner));

@@ -310,6 +310,10 @@ impl World {
             let at = now.max(owner.machine.now());
             self.checker.attempt_answered(attempt, at);
         }
+        if let Delivery::Woken(key) = &delivery {
+            let (partition, at) = (owner.partition, now.max(owner.machine.now()));
+            self.checker.woken_from_outside(partition, key, at);
+        }
         self.tell(format_args!("{id} <- {}", Words(&delivery)));
         let input = match delivery {
             Delivery::Start(acceptance, ticket) => {
@@ -365,6 +369,7 @@ impl World {
                 self.send_across(to, Delivery::Message(*message));
             }
             Effect::Confirm { to, upto } => {
+                self.checker.confirmed(partition, to, upto)?;
                 self.send_across(to, Delivery::Confirmed(partition, upto));
             }
             Effect::StatusChanged(row) => {
