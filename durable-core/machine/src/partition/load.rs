@@ -178,12 +178,18 @@ impl Core {
             }
             return;
         }
-        let StoredInstance { status, acceptance, history, in_flight, timer } = stored;
-        entry.stored = Stored {
-            status: status.as_ref().map(|row| row.status),
-            timer,
-            in_flight: in_flight.clone(),
-        };
+        let StoredInstance { mut status, acceptance, history, in_flight, timer } = stored;
+        if let Life::Active(partial) = &entry.life {
+            // Tried again. Its rows may have been read before the hold was stored: what this owner has
+            // written, or is about to write, is known better here.
+            status = Some(partial.row.clone());
+        } else {
+            entry.stored = Stored {
+                status: status.as_ref().map(|row| row.status),
+                timer,
+                in_flight: in_flight.clone(),
+            };
+        }
         let begins = entry.arrivals.iter().any(|a| matches!(a, Arrival::Begin { .. }));
         let unbegun = status.as_ref().is_some_and(|row| {
             history.is_empty() && !row.status.is_terminal() && (acceptance.is_some() || begins)
