@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::execution::Archived;
 use super::{Checker, RunSeen, Verdict, holds};
-use crate::model::{EventKind, ExecutionKey, InstanceId, Payload, RuntimeStatus};
+use crate::model::{EventKind, ExecutionKey, InstanceId, Payload, RuntimeStatus, Timestamp};
 use crate::replay::{Action, Orchestration};
 use crate::sim::code::{self, EventToken};
 use crate::sim::journal::Journal;
@@ -42,7 +42,9 @@ impl Checker {
             }
             for run in runs.values() {
                 for (key, archived) in &run.executions {
-                    self.foreign_wake_ends(key, archived)?;
+                    if let Some(woken) = self.woken.get(key) {
+                        foreign_wake_ends(key, archived, *woken)?;
+                    }
                     let seen = replays(key, archived, rng)?;
                     if run.row.status.is_terminal() {
                         custom_status_is(key, run, seen.custom_status.as_ref())?;
@@ -63,16 +65,6 @@ impl Checker {
             return Err(format!("I2: event {token} arrived, nobody has sent it"));
         }
         self.events_arrived(journal, &fates)
-    }
-
-    /// Code that was woken from outside a turn ends at once.
-    fn foreign_wake_ends(&self, key: &ExecutionKey, archived: &Archived) -> Verdict {
-        let (Some(woken), Some(last)) = (self.woken.get(key), archived.events.last()) else {
-            return Ok(());
-        };
-        holds(last.at <= woken.after(Duration::from_secs(1)), || {
-            format!("{key} was woken from outside at {woken} and went on: {}", last.is.summary())
-        })
     }
 
     /// I1: what was answered with success ran once.
@@ -133,6 +125,18 @@ impl Checker {
         }
         Ok(())
     }
+}
+
+/// Code that was woken from outside a turn ends at once.
+pub(super) fn foreign_wake_ends(
+    key: &ExecutionKey,
+    archived: &Archived,
+    woken: Timestamp,
+) -> Verdict {
+    let Some(last) = archived.events.last() else { return Ok(()) };
+    holds(last.at <= woken.after(Duration::from_secs(1)), || {
+        format!("{key} was woken from outside at {woken} and went on: {}", last.is.summary())
+    })
 }
 
 /// What a replay showed.

@@ -61,8 +61,23 @@ struct Body {
 
 impl Checker {
     /// A new owner took a partition over.
-    pub(super) fn opened(&mut self, partition: PartitionId, fence: Fence) -> Verdict {
+    pub(super) fn opened(
+        &mut self,
+        partition: PartitionId,
+        partitions: u16,
+        fence: Fence,
+    ) -> Verdict {
         let before = self.opened.insert(partition, fence).unwrap_or_default();
+        // An end that was not committed went with the owner that was told.
+        for (key, woken) in std::mem::take(&mut self.woken) {
+            let here = key.instance.partition(partitions) == partition;
+            let archived = self.archived(&key);
+            if !here || archived.is_some_and(|archived| archived.ended) {
+                self.woken.insert(key, woken);
+            } else if let Some(archived) = archived {
+                last::foreign_wake_ends(&key, archived, woken)?;
+            }
+        }
         holds(fence > before, || format!("I7: fence {fence} was given out after {before}"))
     }
 

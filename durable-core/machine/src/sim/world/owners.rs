@@ -73,7 +73,7 @@ impl World {
         let properties = self.workers[&worker];
         let snapshot = self.store.open(partition);
         let fence = snapshot.fence;
-        self.checker.opened(partition, fence)?;
+        self.checker.opened(partition, self.partitions, fence)?;
         let foreign = Arc::new(Mutex::new(Vec::new()));
         let config = Config {
             partition,
