@@ -82,6 +82,15 @@ impl Signal {
         }
     }
 
+    /// Looks for a while before it sleeps. For a thread that is about to be raised: waking it up costs as
+    /// much as a small commit.
+    pub(super) fn spin(&self, at_most: Duration) {
+        let began = Instant::now();
+        while !self.raised.load(Ordering::Acquire) && began.elapsed() < at_most {
+            std::hint::spin_loop();
+        }
+    }
+
     /// Sleeps until raised, or until the time is over.
     pub(super) fn wait(&self, at_most: Option<Duration>) {
         let end = at_most.map(|at_most| Instant::now() + at_most);
