@@ -14,6 +14,8 @@ mod planted;
 mod rng;
 mod script;
 mod story;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
