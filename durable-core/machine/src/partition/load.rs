@@ -164,11 +164,11 @@ impl Core {
             // Only its code had left memory.
             match codec::decode_history(&stored.history) {
                 Ok(events) if events.len() as u64 == run.next_seq.0 => {
-                    if !run.taken_up {
+                    let taken_up = run.taken_up;
+                    if self.rebuild(instance, entry, events) && !taken_up {
                         // It was held before anything of it was begun again.
                         self.restart_calls(instance, entry);
                     }
-                    self.rebuild(instance, entry, events);
                 }
                 // Read before this owner's last commit was visible: read again.
                 Ok(_) => self.read_again(instance, entry),
@@ -267,9 +267,11 @@ impl Core {
                 entry.arrivals.push_front(Arrival::Stashed(stashed));
             }
         }
-        self.restart_calls(instance, entry);
         entry.look_at_due = true;
-        self.rebuild(instance, entry, events);
+        // Without the code nothing is begun again: who lacks the orchestrator may lack its activities, too.
+        if self.rebuild(instance, entry, events) {
+            self.restart_calls(instance, entry);
+        }
     }
 
     /// Whether an instance has to be held although it can be read: once, so that a resume lets it go on.
@@ -319,9 +321,10 @@ impl Core {
         }
     }
 
-    /// Hands out the replay that brings an instance's code back.
-    fn rebuild(&mut self, instance: &InstanceId, entry: &mut Entry, events: Vec<Event>) {
-        let Life::Active(run) = &entry.life else { return };
+    /// Hands out the replay that brings an instance's code back; `false` where there is no code for it, and the
+    /// instance is held.
+    fn rebuild(&mut self, instance: &InstanceId, entry: &mut Entry, events: Vec<Event>) -> bool {
+        let Life::Active(run) = &entry.life else { return false };
         let key = run.key.clone();
         let Some(code) = self.registry.orchestrator(&run.row.name) else {
             let message = format!(
@@ -329,13 +332,14 @@ impl Core {
                 run.row.name
             );
             self.hold(instance, entry, HoldReason::UnknownOrchestrator, message);
-            return;
+            return false;
         };
         let foreign = self.registry.foreign_wake(&key);
         let orchestration = Box::new(Orchestration::new(key, code, foreign));
         entry.code = Code::Out;
         self.stats.replays += 1;
         self.turns.push_back(Turn::replay(instance.clone(), orchestration, events));
+        true
     }
 
     fn read_again(&mut self, instance: &InstanceId, entry: &mut Entry) {

@@ -238,12 +238,14 @@ fn a_running_instance_whose_orchestrator_left_is_held_and_taken_up_again() {
         code    chain is missing
         open
         expect  held UnknownOrchestrator resume it on one that has it
-        answer  a ok 2
+        expect  nothing
         takeover
         expect  held UnknownOrchestrator
+        expect  nothing
         crash
         code    chain is chain
         open
+        answer  a ok 2
         expect  call b 2
         ",
     );
