@@ -361,6 +361,10 @@ impl Core {
             }
             Life::Absent | Life::Unknown => {}
         }
+        for (id, run, command) in std::mem::take(&mut entry.early).into_iter().rev() {
+            let source = Source::Stored { id };
+            entry.arrivals.push_front(Arrival::Command { command, run: Some(run), source });
+        }
         let mut run = Run::beginning(&acceptance);
         if let Life::Active(unbegun) = &mut entry.life {
             run.stash = std::mem::take(&mut unbegun.stash);
@@ -447,6 +451,19 @@ impl Core {
         if source.remembered().is_some_and(|id| self.known.holds(id)) {
             self.stats.dropped += 1;
             self.reply(entry, source, Answer::Accepted);
+            return;
+        }
+        let known_run = match &entry.life {
+            Life::Active(run) => Some(run.key.run),
+            Life::Ended(row) => Some(row.run),
+            Life::Unknown | Life::Absent | Life::Unreadable(_) => None,
+        };
+        if let (Some(meant), Source::Stored { id }) = (meant, source)
+            && known_run.is_some_and(|known| known < meant)
+        {
+            if !entry.early.iter().any(|(early, ..)| early == id) {
+                entry.early.push((id.clone(), meant, command));
+            }
             return;
         }
         match &mut entry.life {

@@ -23,6 +23,9 @@ pub(super) struct Entry {
     pub(super) covered: usize,
     /// Why its start was held before, found in its row of work in flight.
     pub(super) told: Option<Hold>,
+    /// Stored commands for a later run, whose acceptance this owner has not seen or cannot begin yet.
+    /// They stay in the store, too, until that run takes them.
+    pub(super) early: Vec<(EnvelopeId, RunNumber, Command)>,
     /// Something is due, to be looked at once the instance is loaded.
     pub(super) look_at_due: bool,
     pub(super) writes: Writes,
@@ -213,6 +216,7 @@ impl Entry {
             code: Code::Away,
             arrivals: VecDeque::new(),
             covered: 0,
+            early: Vec::new(),
             told: None,
             look_at_due: false,
             writes: Writes::default(),
@@ -231,6 +235,7 @@ impl Entry {
             && !self.committing
             && !self.writes.any()
             && self.arrivals.is_empty()
+            && self.early.is_empty()
             && !self.look_at_due
             && !matches!(self.code, Code::Out | Code::Loading)
     }
