@@ -33,10 +33,12 @@ pub(super) enum Wish {
         way: Way,
     },
     /// With the token of the event, if it is one.
+    /// Some mean the run that the client sees at that time, and no other.
     Command {
         token: Option<u64>,
         envelope: Box<Envelope>,
         way: Way,
+        this_run: bool,
     },
     Damage(InstanceId),
     WakeOutside,
@@ -51,16 +53,19 @@ pub(super) struct Clients {
     made: Vec<InstanceId>,
     envelopes: u64,
     direct: u64,
+    crowd: usize,
 }
 
 impl Clients {
     pub(super) fn new(mut rng: Rng) -> Self {
-        let count = 3 + rng.index(8);
+        // Few instances meet each other more often; now and then a crowd.
+        let crowd = if rng.chance(80) { 6 } else { 1 };
+        let count = crowd * (3 + rng.index(8));
         let ids: Vec<_> = (0..count)
             .map(|n| InstanceId::new(format!("i{n}")).expect("letters and digits"))
             .collect();
         let author = Author::new(rng.fork(), ids.clone());
-        Self { rng, author, ids, made: Vec::new(), envelopes: 0, direct: 0 }
+        Self { rng, author, ids, made: Vec::new(), envelopes: 0, direct: 0, crowd }
     }
 
     /// All wishes of a seed, with their times.
@@ -71,7 +76,7 @@ impl Clients {
             let at = self.rng.within(0, span / 4);
             wishes.push((at, self.start(id, journal)));
         }
-        for _ in 0..10 + self.rng.index(50) {
+        for _ in 0..self.crowd * (10 + self.rng.index(50)) {
             let at = self.rng.within(0, span);
             wishes.push((at, self.wish(journal)));
         }
@@ -88,7 +93,7 @@ impl Clients {
         match self.rng.below(100) {
             0..=19 => self.start(used_again, journal),
             20..=34 => self.start_direct(journal),
-            35..=79 => self.raise(instance, None, journal),
+            35..=79 => self.raise(instance, journal),
             80..=84 => self.command(instance, Command::Suspend { reason: Some("wait".into()) }),
             85..=90 => self.command(instance, Command::Resume { reason: None }),
             91..=94 => self.command(instance, Command::Terminate { reason: Some("enough".into()) }),
@@ -106,16 +111,21 @@ impl Clients {
     ) -> Vec<Wish> {
         let instance = row.instance.clone();
         if resume {
-            let envelope = self.envelope(instance, Command::Resume { reason: None }, None);
-            return vec![Wish::Command { token: None, envelope, way: Way::Stored }];
+            let envelope = self.envelope(instance, Command::Resume { reason: None });
+            return vec![Wish::Command {
+                token: None,
+                envelope,
+                way: Way::Stored,
+                this_run: false,
+            }];
         }
         EVENTS
             .iter()
             .map(|name| {
                 let (token, command) = self.event(name);
-                self.note(token, &instance, None, journal);
-                let envelope = self.envelope(instance.clone(), command, None);
-                Wish::Command { token: Some(token), envelope, way: Way::Stored }
+                self.note(token, &instance, journal);
+                let envelope = self.envelope(instance.clone(), command);
+                Wish::Command { token: Some(token), envelope, way: Way::Stored, this_run: false }
             })
             .collect()
     }
@@ -167,46 +177,30 @@ impl Clients {
         (token, Command::Raise { name: name.into(), input })
     }
 
-    fn note(
-        &mut self,
-        token: u64,
-        instance: &InstanceId,
-        meant: Option<RunNumber>,
-        journal: &mut Journal,
-    ) {
+    fn note(&mut self, token: u64, instance: &InstanceId, journal: &mut Journal) {
         let raised =
-            Raised { instance: instance.clone(), meant, accepted: false, runs_before: None };
+            Raised { instance: instance.clone(), meant: None, accepted: false, runs_before: None };
         journal.raised.insert(token, raised);
     }
 
-    fn raise(
-        &mut self,
-        instance: InstanceId,
-        meant: Option<RunNumber>,
-        journal: &mut Journal,
-    ) -> Wish {
+    fn raise(&mut self, instance: InstanceId, journal: &mut Journal) -> Wish {
         let name = *self.rng.pick(&EVENTS);
         let (token, command) = self.event(name);
-        self.note(token, &instance, meant, journal);
-        let envelope = self.envelope(instance, command, meant);
+        self.note(token, &instance, journal);
+        let envelope = self.envelope(instance, command);
         let way = *self.rng.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
-        Wish::Command { token: Some(token), envelope, way }
+        Wish::Command { token: Some(token), envelope, way, this_run: self.rng.chance(300) }
     }
 
     fn command(&mut self, instance: InstanceId, command: Command) -> Wish {
-        let envelope = self.envelope(instance, command, None);
+        let envelope = self.envelope(instance, command);
         let way = *self.rng.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
-        Wish::Command { token: None, envelope, way }
+        Wish::Command { token: None, envelope, way, this_run: self.rng.chance(300) }
     }
 
-    fn envelope(
-        &mut self,
-        instance: InstanceId,
-        command: Command,
-        run: Option<RunNumber>,
-    ) -> Box<Envelope> {
+    fn envelope(&mut self, instance: InstanceId, command: Command) -> Box<Envelope> {
         self.envelopes += 1;
         let id = EnvelopeId(Arc::from(format!("e{}", self.envelopes)));
-        Box::new(Envelope { id, instance, run, command })
+        Box::new(Envelope { id, instance, run: None, command })
     }
 }

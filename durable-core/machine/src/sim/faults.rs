@@ -32,6 +32,10 @@ faults! {
     CrashCommitLost: "worker crashed, its commit was lost",
     /// Another worker takes a partition over while its owner lives on as a zombie.
     Takeover: "partition taken over from a living owner",
+    /// A turn does not return: its owner is given up, its instance is held by the next.
+    Stuck: "turn that did not return",
+    /// An owner leaves in good order.
+    Leave: "partition given up in good order",
     /// A commit took effect and its answer was lost.
     AnswerLost: "commit took effect, answer lost",
     /// A commit did not take effect, and nobody can say so.
@@ -133,7 +137,8 @@ impl Rates {
     /// (crash, takeover), commit, delivery, request or opening.
     fn ceiling(fault: Fault) -> u32 {
         match fault {
-            Fault::Crash | Fault::Takeover => 15,
+            Fault::Crash | Fault::Takeover | Fault::Stuck => 15,
+            Fault::Leave => 60,
             Fault::CrashCommitApplied | Fault::CrashCommitLost => 60,
             Fault::AnswerLost | Fault::CommitLost => 150,
             Fault::Busy => 300,

@@ -35,7 +35,7 @@ const DAY: i64 = 24 * 60 * MINUTE;
 const EPOCH: i64 = 1_800_000_000 * SECOND;
 
 /// Happenings of one seed; one that needs more is not live.
-const HAPPENINGS_MAX: u64 = 60_000;
+const HAPPENINGS_MAX: u64 = 150_000;
 
 /// Times that waiting instances are given their events, after faults stopped.
 const ROUNDS_MAX: u32 = 120;
@@ -172,11 +172,11 @@ impl World {
             self.after(0, Happening::Open(PartitionId(partition)));
         }
         let wishes = self.clients.plan(&mut self.journal);
+        let horizon = *self.rng.pick(&[2 * MINUTE, 60 * MINUTE, 10 * DAY, 500 * DAY]);
+        let patience = 2_000 + self.rng.below(4_000) + 100 * wishes.len() as u64;
         for (micros, wish) in wishes {
             self.after(micros, Happening::Client(wish));
         }
-        let horizon = *self.rng.pick(&[2 * MINUTE, 60 * MINUTE, 10 * DAY, 500 * DAY]);
-        let patience = 2_000 + self.rng.below(4_000);
         while self.happenings < patience && self.next_within(horizon)? {}
         self.heal();
         for round in 0.. {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{DAY, Delivery, EPOCH, Happening, MINUTE, SECOND, Verdict, World};
-use crate::model::{ExecutionKey, Fence, PartitionId, Timestamp};
+use crate::model::{ExecutionKey, Fence, InstanceId, PartitionId, Timestamp};
 use crate::partition::{Config, Effect, Input, Partition, Registry, Turned};
 use crate::replay::{ForeignWake, OrchestratorFn};
 use crate::sim::checker::Checker;
@@ -69,6 +69,11 @@ impl Registry for Code {
 impl World {
     /// Some worker takes a partition.
     pub(super) fn open(&mut self, partition: PartitionId) -> Verdict {
+        self.open_after(partition, None)
+    }
+
+    /// The last owner was given up over a turn of `stuck`.
+    fn open_after(&mut self, partition: PartitionId, stuck: Option<InstanceId>) -> Verdict {
         let worker = self.some_worker();
         let properties = self.workers[&worker];
         let snapshot = self.store.open(partition);
@@ -81,7 +86,7 @@ impl World {
             limits: self.limits,
             cache_bytes_max: self.cache_bytes_max,
             uncommitted_max: self.uncommitted_max,
-            stuck: Vec::new(),
+            stuck: stuck.into_iter().collect(),
         };
         let registry = Arc::new(Code { worker: properties, foreign: foreign.clone() });
         let now = self.hub_time(properties);
@@ -194,9 +199,15 @@ impl World {
             self.kill(worker);
             return Ok(());
         }
-        if self.newest.get(&partition) == Some(&id) && self.fault(Fault::Takeover) {
-            self.tell(format_args!("partition {partition} is taken from {id}"));
-            self.open(partition)?;
+        if self.newest.get(&partition) == Some(&id) {
+            if self.fault(Fault::Takeover) {
+                self.tell(format_args!("partition {partition} is taken from {id}"));
+                self.open(partition)?;
+            } else if self.rates.of(Fault::Stuck) > 0 {
+                self.perhaps_stuck(id)?;
+            } else if self.rates.of(Fault::Leave) > 0 {
+                self.perhaps_leave(id);
+            }
         }
         let Some(owner) = self.owners.get_mut(&id) else { return Ok(()) };
         let woken =
@@ -226,6 +237,38 @@ impl World {
         }
         self.set_alarm(id);
         Ok(())
+    }
+
+    /// A turn that is out does not return: the owner lives on as a zombie.
+    fn perhaps_stuck(&mut self, id: OwnerId) -> Verdict {
+        let Some(turn) = self.owners.get_mut(&id).and_then(|owner| owner.machine.take_turn())
+        else {
+            return Ok(());
+        };
+        let (instance, partition) = (turn.instance().clone(), self.owners[&id].partition);
+        if self.fault(Fault::Stuck) {
+            self.tell(format_args!("{id} is given up: a turn of {instance} does not return"));
+            self.checker.told_held.insert(instance.clone());
+            drop(turn);
+            return self.open_after(partition, Some(instance));
+        }
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.polled.push_back(turn.run());
+        }
+        self.schedule_step(id);
+        Ok(())
+    }
+
+    /// An owner with nothing in the works gives its partition up.
+    fn perhaps_leave(&mut self, id: OwnerId) {
+        let Some(owner) = self.owners.get(&id) else { return };
+        let (partition, fence) = (owner.partition, owner.fence);
+        let ready = owner.machine.is_quiet() && owner.polled.is_empty();
+        if ready && self.fault(Fault::Leave) {
+            self.tell(format_args!("{id} leaves partition {partition}"));
+            let _ = self.store.release(partition, fence);
+            self.drop_owner(id, SECOND);
+        }
     }
 
     /// Polls a turn, or gives one back, not always in the order in which they were polled.

@@ -83,7 +83,13 @@ impl World {
                 }
                 self.wake(to);
             }
-            Wish::Command { token, envelope, way } => {
+            Wish::Command { token, mut envelope, way, this_run } => {
+                if this_run {
+                    envelope.run = self.store.status(&envelope.instance).map(|row| row.run);
+                }
+                if let Some(raised) = token.and_then(|token| self.journal.raised.get_mut(&token)) {
+                    raised.meant = envelope.run;
+                }
                 let instance = envelope.instance.clone();
                 let to = instance.partition(self.partitions);
                 let runs_before = self.checker.runs_begun(&instance);
@@ -107,7 +113,7 @@ impl World {
                         }
                         if self.fault(Fault::ClientRetry) {
                             let delay = self.rng.within(SECOND, 5 * MINUTE);
-                            let wish = Wish::Command { token, envelope, way };
+                            let wish = Wish::Command { token, envelope, way, this_run: false };
                             self.after(delay, Happening::Client(wish));
                         }
                         self.wake(to);
@@ -127,7 +133,7 @@ impl World {
                         if remember && self.fault(Fault::ClientRetry) {
                             let delay = self.rng.within(SECOND, 5 * MINUTE);
                             let envelope = envelope.clone();
-                            let wish = Wish::Command { token, envelope, way };
+                            let wish = Wish::Command { token, envelope, way, this_run: false };
                             self.after(delay, Happening::Client(wish));
                         }
                         let delay = self.latency();
