@@ -120,11 +120,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&error.into()),
+        Err(error) => return complain(&error),
     };
     match runtime.block_on(run(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error),
+        Err(error) => complain(&*error),
     }
 }
 
@@ -174,7 +174,7 @@ fn print(report: &Report, json: bool) -> Result<(), serde_json::Error> {
 }
 
 #[allow(clippy::print_stderr, reason = "a program's error goes to its user")]
-fn complain(error: &Box<dyn std::error::Error>) -> ExitCode {
+fn complain(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("durable-benches: {error}");
     ExitCode::FAILURE
 }
