@@ -370,8 +370,10 @@ impl Core {
             run.stash = std::mem::take(&mut unbegun.stash);
         }
         // A start of which nothing is stored but that it was accepted. (What takes the place of an earlier
-        // run could not be held: that run's row stands in the store until the new one begins.)
-        let pending = !matches!(entry.life, Life::Ended(_) | Life::Unreadable(_));
+        // run could not be held: that run's row stands in the store until the new one begins. Nor can what
+        // its caller starts directly: there is no row of it at all.)
+        let pending =
+            ticket.is_none() && !matches!(entry.life, Life::Ended(_) | Life::Unreadable(_));
         let told = entry.told.take();
         let hold = self.told_to_hold(instance, told).filter(|_| pending).or_else(|| {
             let message = unregistered(&acceptance.name);
@@ -460,6 +462,7 @@ impl Core {
         };
         if let (Some(meant), Source::Stored { id }) = (meant, source)
             && known_run.is_some_and(|known| known < meant)
+            && !planted!(LaterRunForgotten)
         {
             if !entry.early.iter().any(|(early, ..)| early == id) {
                 entry.early.push((id.clone(), meant, command));
