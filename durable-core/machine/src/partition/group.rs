@@ -54,12 +54,6 @@ impl Partition {
         let (mut rows, mut bytes) = (commit.outbox_done.len() + 1, 0);
         let mut unfinished = VecDeque::new();
         while let Some(instance) = self.core.dirty.front() {
-            if !instances.is_empty()
-                && rows + ROWS_PER_INSTANCE > limits.commit_rows_max
-                && !planted!(CommitTooLarge)
-            {
-                break;
-            }
             let Some(entry) = self.entries.get_mut(instance) else {
                 self.core.dirty.pop_front();
                 continue;
@@ -69,7 +63,11 @@ impl Partition {
                 unfinished.extend(self.core.dirty.pop_front());
                 continue;
             }
-            if !instances.is_empty() && bytes + entry.writes.bytes() > limits.commit_bytes_max {
+            let rows_after = rows + ROWS_PER_INSTANCE + entry.writes.outgoing.len();
+            let bytes_after = bytes + entry.writes.bytes();
+            let fits =
+                rows_after <= limits.commit_rows_max && bytes_after <= limits.commit_bytes_max;
+            if !instances.is_empty() && !fits && !planted!(CommitTooLarge) {
                 break;
             }
             let Some(instance) = self.core.dirty.pop_front() else { break };
