@@ -78,7 +78,15 @@ impl Clients {
         }
         for _ in 0..self.crowd * (10 + self.rng.index(50)) {
             let at = self.rng.within(0, span);
-            wishes.push((at, self.wish(journal)));
+            let wish = self.wish(journal);
+            if let Wish::Start { acceptance, .. } = &wish
+                && self.rng.chance(400)
+            {
+                // Who starts an instance often tells it something at once.
+                let instance = acceptance.instance.clone();
+                wishes.push((at + self.rng.within(1, 20_000), self.raise(instance, journal)));
+            }
+            wishes.push((at, wish));
         }
         wishes
     }
@@ -95,9 +103,9 @@ impl Clients {
             20..=34 => self.start_direct(journal),
             35..=79 => self.raise(instance, journal),
             80..=84 => self.command(instance, Command::Suspend { reason: Some("wait".into()) }),
-            85..=90 => self.command(instance, Command::Resume { reason: None }),
-            91..=94 => self.command(instance, Command::Terminate { reason: Some("enough".into()) }),
-            95..=97 => Wish::WakeOutside,
+            85..=89 => self.command(instance, Command::Resume { reason: None }),
+            90..=92 => self.command(instance, Command::Terminate { reason: Some("enough".into()) }),
+            93..=97 => Wish::WakeOutside,
             _ => Wish::Damage(instance),
         }
     }
@@ -189,7 +197,7 @@ impl Clients {
         self.note(token, &instance, journal);
         let envelope = self.envelope(instance, command);
         let way = *self.rng.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
-        Wish::Command { token: Some(token), envelope, way, this_run: self.rng.chance(300) }
+        Wish::Command { token: Some(token), envelope, way, this_run: self.rng.chance(400) }
     }
 
     fn command(&mut self, instance: InstanceId, command: Command) -> Wish {

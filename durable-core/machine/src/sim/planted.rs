@@ -101,6 +101,8 @@ planted_bugs! {
     NonceForgotten,
     /// A command that is read before its start finds nobody.
     AcceptanceBehindCommands,
+    /// A command for a run that has not begun is dropped as one for another run.
+    LaterRunForgotten,
     /// That an instance is not there is believed later, too.
     AbsenceCached,
 

@@ -179,11 +179,11 @@ impl Author {
                 name: self.event(),
                 token: self.token(),
             },
-            17 if self.rng.chance(200) => match self.rng.below(4) {
+            17 if self.rng.chance(350) => match self.rng.below(6) {
                 0 => Step::Foreign,
                 // Something durable is waited for, too: only a wake-up from outside tells.
-                1 => Step::Join(vec![self.leaf(), Step::Foreign]),
-                2 => Step::Panic,
+                1..=3 => Step::Join(vec![self.leaf(), Step::Foreign]),
+                4 => Step::Panic,
                 _ => Step::Fail("Refused".into()),
             },
             _ => self.leaf(),

@@ -134,7 +134,7 @@ pub(super) fn foreign_wake_ends(
     woken: Timestamp,
 ) -> Verdict {
     let Some(last) = archived.events.last() else { return Ok(()) };
-    holds(last.at <= woken.after(Duration::from_secs(1)), || {
+    holds(last.at <= woken.after(Duration::from_millis(50)), || {
         format!("{key} was woken from outside at {woken} and went on: {}", last.is.summary())
     })
 }

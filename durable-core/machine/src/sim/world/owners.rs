@@ -178,7 +178,13 @@ impl World {
 
     /// An owner's memory is thrown away; if the partition was still its own, somebody opens it again.
     pub(super) fn drop_owner(&mut self, id: OwnerId, within: i64) {
-        let Some(owner) = self.owners.remove(&id) else { return };
+        let Some(mut owner) = self.owners.remove(&id) else { return };
+        for effect in owner.machine.take_effects() {
+            // A commit of its may be on its way, that ends what it was about to say it holds.
+            if let Effect::Held { instance, .. } = effect {
+                self.checker.told_held.insert(instance);
+            }
+        }
         self.counts.add(Fault::Eviction, owner.machine.stats().evictions);
         let partition = owner.partition;
         self.tell(format_args!("{id} of partition {partition} is gone"));
