@@ -33,12 +33,16 @@ DENY_VERSION := 0.20.2
 DENY_ROOT := $(TOOLS)/cargo-deny-$(DENY_VERSION)
 DENY := $(DENY_ROOT)/bin/cargo-deny
 
-.PHONY: help test fmt fmt-check lint doc deny unit doctest package simulate kill tools clean-tools
+# Azurite, for the tests that need Azure Storage. The stamp says that this very lock file is installed.
+EMULATOR := durable-azure/emulator
+EMULATOR_STAMP := $(EMULATOR)/node_modules/.installed
+
+.PHONY: help test fmt fmt-check lint doc deny emulator unit doctest package simulate kill tools clean-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-test: fmt-check deny lint doc doctest unit package simulate ## Everything a change must pass: fmt-check, deny, lint, doc, doctest, unit, package, simulate
+test: fmt-check deny lint doc doctest emulator unit package simulate ## Everything a change must pass: fmt-check, deny, lint, doc, doctest, emulator, unit, package, simulate
 
 fmt: ## Format the sources
 	$(STEP) "Format" cargo fmt --all
@@ -60,7 +64,13 @@ doc: ## Build the documentation, warnings are errors
 doctest: ## Run the examples in the documentation
 	$(STEP) "Documentation examples" cargo test $(WORKSPACE) --doc
 
-unit: ## Run all tests
+emulator: $(EMULATOR_STAMP) ## Install the storage emulator that tests run against
+
+$(EMULATOR_STAMP): $(addprefix $(EMULATOR)/,package.json package-lock.json .npmrc)
+	$(STEP) "Storage emulator" npm ci --prefix $(EMULATOR)
+	@touch $@
+
+unit: emulator ## Run all tests
 	$(STEP) "Tests" cargo nextest run $(WORKSPACE) $(NEXTEST_FLAGS)
 
 # Cargo packages and compiles the crates together, so that they may depend on each other before any of

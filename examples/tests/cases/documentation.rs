@@ -189,6 +189,7 @@ fn packages_depend_only_on_those_below_them() {
         ("durable-core/macros", &[]),
         ("durable-core", &["durable-machine", "durable-core-macros"]),
         ("durable-azure", &["durable-machine", "durable-core"]),
+        ("durable-azure/emulator", &[]),
     ] {
         let manifest = read(&format!("{member}/Cargo.toml"));
         let dependencies = manifest.split_once("\n[dependencies]").map_or("", |(_, rest)| rest);
