@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use durable_core::machine::model::{
-    Acceptance, Envelope, Fence, PartitionId, StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, PartitionId, Post, StatusRow, Timestamp, WorkerId,
 };
+use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, SendOutcome, Snapshot,
-    StoreLimits, StoredInstance, TimerPage,
+    StoreLimits, StoredInstance, TimerPage, WorkResult,
 };
 use durable_core::store::{
-    Fleet, HubInfo, HubStore, Member, PartitionStore, Store, TakenWork, WorkItem,
+    Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, Store, TakenWork,
 };
 use durable_core::{InstanceId, ListQuery, ListToken, RuntimeStatus, StoreError};
 
@@ -100,6 +101,10 @@ impl<S: Store> PartitionStore for CrashStore<S> {
         self.store.arrivals(partition, after, limit).await
     }
 
+    async fn post(&self, to: PartitionId, posts: Vec<Post>) -> Result<(), StoreError> {
+        self.write("post", self.store.post(to, posts)).await
+    }
+
     async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
         let what = format!("commit {}", commit.number);
         self.write(what, self.store.commit(fence, commit)).await
@@ -145,14 +150,18 @@ impl<S: Store> HubStore for CrashStore<S> {
         self.store.history(instance).await
     }
 
-    async fn version(&self) -> Result<u64, StoreError> {
-        self.store.version().await
+    async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {
+        self.store.changed(known).await
     }
 }
 
 #[async_trait]
 impl<S: Store> Fleet for CrashStore<S> {
-    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError> {
+    fn sharing(&self) -> Option<Sharing> {
+        self.store.sharing()
+    }
+
+    async fn heartbeat(&self, member: &Member) -> Result<bool, StoreError> {
         self.write("heartbeat", self.store.heartbeat(member)).await
     }
 
@@ -168,7 +177,7 @@ impl<S: Store> Fleet for CrashStore<S> {
         self.write("leaving", self.store.leave(worker)).await
     }
 
-    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError> {
+    async fn offer(&self, work: Vec<StartAttempt>) -> Result<(), StoreError> {
         self.write("offer", self.store.offer(work)).await
     }
 
@@ -181,11 +190,15 @@ impl<S: Store> Fleet for CrashStore<S> {
         self.store.take(worker, limit, visibility).await
     }
 
-    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError> {
+    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<Renewal, StoreError> {
         self.write("renewal", self.store.renew(work, visibility)).await
     }
 
-    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError> {
-        self.write("finish", self.store.finish(work)).await
+    async fn finish(&self, work: &TakenWork, result: WorkResult) -> Result<bool, StoreError> {
+        self.write("finish", self.store.finish(work, result)).await
+    }
+
+    async fn withdraw(&self, attempts: Vec<AttemptKey>) -> Result<(), StoreError> {
+        self.write("withdrawal", self.store.withdraw(attempts)).await
     }
 }

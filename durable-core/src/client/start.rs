@@ -92,10 +92,10 @@ impl<T> Start<T> {
             worker => {
                 let accepted = retry_busy(|| client.store().accept(&acceptance)).await?;
                 match accepted {
-                    AcceptOutcome::Accepted(run) => {
+                    AcceptOutcome::Accepted { run, fresh } => {
                         if let Some(worker) = worker {
                             let acceptance = Box::new(Acceptance { run, ..acceptance });
-                            let input = Input::Accepted(acceptance);
+                            let input = Input::Accepted { acceptance, fresh };
                             worker.send_to_instance(&instance, Mail::Input(input));
                         }
                         run

@@ -1,22 +1,26 @@
 //! A hub in memory: for tests, examples, and programs that do not mind losing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use durable_machine::model::{
-    Acceptance, Envelope, Fence, HubName, InstanceId, PartitionId, RuntimeStatus, StatusRow,
-    Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
+    StatusRow, Timestamp, WorkerId,
 };
+use durable_machine::partition::StartAttempt;
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
-    Refusal, SendOutcome, Snapshot, StoreLimits, StoreModel, StoredInstance, TimerPage,
+    Refusal, SendOutcome, Snapshot, StoreLimits, StoreModel, StoredInstance, TimerPage, WorkResult,
 };
 
-use super::{Fleet, HubInfo, HubStore, Member, PartitionStore, StoreError, TakenWork, WorkItem};
+use super::{
+    Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, StoreError, TakenWork,
+};
 
 /// The host's clock.
 pub(super) fn host_clock() -> Timestamp {
@@ -34,12 +38,14 @@ pub(super) fn default_hub_name() -> HubName {
 
 /// A hub that lives as long as the last clone of this value. Nothing is written anywhere.
 ///
-/// It is the [`StoreModel`] behind a lock, so it keeps every rule of a store exactly. All its futures
-/// are ready at their first poll. One worker at a time may hold it, as with a file.
+/// It is the [`StoreModel`] behind a lock, so it keeps every rule of a store exactly. All its futures but
+/// `changed` are ready at their first poll. One worker at a time may hold it, as with a file, unless it is
+/// [`shared`](Self::shared).
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     shared: Arc<Mutex<Shared>>,
     hub: HubInfo,
+    sharing: Option<Sharing>,
 }
 
 #[derive(Debug)]
@@ -49,13 +55,21 @@ struct Shared {
     holder: Option<WorkerId>,
     work: BTreeMap<u64, Offer>,
     offered: u64,
-    /// Starts and commands of clients so far.
-    arrived: u64,
+    /// What owners sent to partitions of other owners.
+    posts: BTreeMap<PartitionId, Vec<Post>>,
+    /// How often something arrived.
+    arrived: watch::Sender<u64>,
+    /// How often a worker came or went.
+    moved: u64,
+    /// What of that a worker was told.
+    told: BTreeMap<WorkerId, u64>,
+    /// Attempts that nobody waits for any more.
+    withdrawn: BTreeSet<AttemptKey>,
 }
 
 #[derive(Debug)]
 struct Offer {
-    item: WorkItem,
+    item: StartAttempt,
     hidden_until: Timestamp,
     receipt: Option<String>,
 }
@@ -70,7 +84,14 @@ impl MemoryStore {
     /// The same, empty, with this many partitions; at least one.
     #[must_use]
     pub fn with_partitions(self, partitions: u16) -> Self {
-        Self::with_hub(HubInfo { partitions: partitions.max(1), ..self.hub })
+        let hub = HubInfo { partitions: partitions.max(1), ..self.hub };
+        Self { sharing: self.sharing, ..Self::with_hub(hub) }
+    }
+
+    /// The same, for several workers at a time, as on storage that many machines reach.
+    #[must_use]
+    pub fn shared(self, sharing: Sharing) -> Self {
+        Self { sharing: Some(sharing), ..self }
     }
 
     /// For tests: the worker is dead, as after a `SIGKILL`. Its member row and its claims go, and
@@ -86,9 +107,13 @@ impl MemoryStore {
             holder: None,
             work: BTreeMap::new(),
             offered: 0,
-            arrived: 0,
+            posts: BTreeMap::new(),
+            arrived: watch::Sender::new(0),
+            moved: 0,
+            told: BTreeMap::new(),
+            withdrawn: BTreeSet::new(),
         };
-        Self { shared: Arc::new(Mutex::new(shared)), hub }
+        Self { shared: Arc::new(Mutex::new(shared)), hub, sharing: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -105,8 +130,15 @@ impl Default for MemoryStore {
 }
 
 impl Shared {
+    fn arrived(&self) {
+        self.arrived.send_modify(|arrived| *arrived += 1);
+    }
+
     fn forget(&mut self, worker: WorkerId) {
-        self.members.remove(&worker);
+        if self.members.remove(&worker).is_some() {
+            self.moved += 1;
+        }
+        self.told.remove(&worker);
         if self.holder == Some(worker) {
             self.holder = None;
         }
@@ -168,7 +200,17 @@ impl PartitionStore for MemoryStore {
         after: ArrivalPosition,
         limit: usize,
     ) -> Result<Arrivals, StoreError> {
-        Ok(self.lock().model.arrivals(partition, after, limit))
+        let mut shared = self.lock();
+        let mut arrivals = shared.model.arrivals(partition, after, limit);
+        arrivals.posts = shared.posts.remove(&partition).unwrap_or_default();
+        Ok(arrivals)
+    }
+
+    async fn post(&self, to: PartitionId, posts: Vec<Post>) -> Result<(), StoreError> {
+        let mut shared = self.lock();
+        shared.posts.entry(to).or_default().extend(posts);
+        shared.arrived();
+        Ok(())
     }
 
     async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
@@ -188,13 +230,13 @@ impl HubStore for MemoryStore {
 
     async fn accept(&self, acceptance: &Acceptance) -> Result<AcceptOutcome, StoreError> {
         let mut shared = self.lock();
-        shared.arrived += 1;
+        shared.arrived();
         Ok(shared.model.accept(acceptance))
     }
 
     async fn send(&self, envelope: &Envelope) -> Result<SendOutcome, StoreError> {
         let mut shared = self.lock();
-        shared.arrived += 1;
+        shared.arrived();
         Ok(shared.model.send(envelope))
     }
 
@@ -220,16 +262,29 @@ impl HubStore for MemoryStore {
     }
 
     /// Here the clients of this process are what other processes are to a file.
-    async fn version(&self) -> Result<u64, StoreError> {
-        Ok(self.lock().arrived)
+    async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {
+        let mut arrived = self.lock().arrived.subscribe();
+        let changed = arrived.wait_for(|arrived| Some(*arrived) != known).await;
+        Ok(changed.map_or(0, |arrived| *arrived))
     }
 }
 
 #[async_trait]
 impl Fleet for MemoryStore {
-    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError> {
-        self.lock().members.insert(member.worker, member.clone());
-        Ok(())
+    fn sharing(&self) -> Option<Sharing> {
+        self.sharing
+    }
+
+    async fn heartbeat(&self, member: &Member) -> Result<bool, StoreError> {
+        let mut shared = self.lock();
+        if shared.members.insert(member.worker, member.clone()).is_none() {
+            shared.moved += 1;
+            let moved = shared.moved;
+            shared.told.insert(member.worker, moved);
+            return Ok(true);
+        }
+        let moved = shared.moved;
+        Ok(shared.told.insert(member.worker, moved) != Some(moved))
     }
 
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
@@ -237,6 +292,9 @@ impl Fleet for MemoryStore {
     }
 
     async fn claim(&self, worker: WorkerId, _partition: PartitionId) -> Result<(), StoreError> {
+        if self.sharing.is_some() {
+            return Ok(());
+        }
         let mut shared = self.lock();
         if shared.holder.is_some_and(|holder| holder != worker) {
             return Err(StoreError::HubInUse { pid: Some(std::process::id()) });
@@ -250,7 +308,7 @@ impl Fleet for MemoryStore {
         Ok(())
     }
 
-    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError> {
+    async fn offer(&self, work: Vec<StartAttempt>) -> Result<(), StoreError> {
         let mut shared = self.lock();
         for item in work {
             shared.offered += 1;
@@ -279,16 +337,28 @@ impl Fleet for MemoryStore {
             .collect())
     }
 
-    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError> {
+    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<Renewal, StoreError> {
         let mut shared = self.lock();
-        let Some((_, offer)) = shared.taken(&work.receipt) else { return Ok(false) };
+        let withdrawn = shared.withdrawn.contains(&work.item.attempt);
+        let Some((_, offer)) = shared.taken(&work.receipt) else { return Ok(Renewal::Lost) };
         offer.hidden_until = host_clock().after(visibility);
-        Ok(true)
+        Ok(if withdrawn { Renewal::Withdrawn } else { Renewal::Renewed })
     }
 
-    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError> {
+    async fn finish(&self, work: &TakenWork, result: WorkResult) -> Result<bool, StoreError> {
         let mut shared = self.lock();
+        shared.withdrawn.remove(&result.attempt);
+        shared.model.report(result);
+        shared.arrived();
         let Some((number, _)) = shared.taken(&work.receipt) else { return Ok(false) };
         Ok(shared.work.remove(&number).is_some())
+    }
+
+    async fn withdraw(&self, attempts: Vec<AttemptKey>) -> Result<(), StoreError> {
+        let mut shared = self.lock();
+        let open: BTreeSet<_> =
+            shared.work.values().map(|offer| &offer.item.attempt).cloned().collect();
+        shared.withdrawn.extend(attempts.into_iter().filter(|attempt| open.contains(attempt)));
+        Ok(())
     }
 }

@@ -19,12 +19,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use durable_machine::model::{
-    Acceptance, Attempt, CallNumber, Envelope, ExecutionKey, Fence, HubName, InstanceId,
-    PartitionId, Payload, RuntimeStatus, StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
+    StatusRow, Timestamp, WorkerId,
 };
+use durable_machine::partition::StartAttempt;
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
-    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
 };
 
 pub use error::StoreError;
@@ -75,6 +76,10 @@ pub trait PartitionStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Arrivals, StoreError>;
 
+    /// Hands posts to the owner of another partition, which runs in another process. Only carries: what
+    /// counts is in the outbox and the cursors, and what is lost is sent again.
+    async fn post(&self, to: PartitionId, posts: Vec<Post>) -> Result<(), StoreError>;
+
     /// Writes one group.
     ///
     /// May do its work within the first poll, on the caller's thread, where that is faster.
@@ -113,9 +118,9 @@ pub trait HubStore: Send + Sync + 'static {
     /// The history of an instance's current execution, also when it has ended.
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError>;
 
-    /// A number that changes whenever another process wrote to the hub, or a client of this one sent
-    /// something. Cheap: called every 20 ms.
-    async fn version(&self) -> Result<u64, StoreError>;
+    /// Waits until something may have arrived from outside since it last returned `known`, and returns a
+    /// number for the next call; at once where `known` is `None`. May return without a reason.
+    async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError>;
 }
 
 /// Which hub a store holds.
@@ -130,26 +135,33 @@ pub struct HubInfo {
 /// Membership of workers, and activities that are offered to whichever worker has room.
 #[async_trait]
 pub trait Fleet: Send + Sync + 'static {
-    /// Joins, or says again that this worker lives.
-    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError>;
+    /// How several workers share the hub; `None` where one at a time holds all of it. Without sharing
+    /// nobody calls [`offer`](Self::offer) and what follows it.
+    fn sharing(&self) -> Option<Sharing>;
 
-    /// The workers that may be alive.
+    /// Joins, or says again that this worker lives. `true` where another worker has come or gone since the
+    /// last time: look at the members.
+    async fn heartbeat(&self, member: &Member) -> Result<bool, StoreError>;
+
+    /// The workers that may be alive. Where the hub is shared, whether one is alive shows by its beat, which
+    /// has to rise: clocks of two machines are never compared.
     async fn members(&self) -> Result<Vec<Member>, StoreError>;
 
-    /// Asks for a partition. `Ok` means this worker may open it.
+    /// Asks for a partition. `Ok` means this worker may open it; where the hub is shared, what keeps two
+    /// owners apart is the fence alone.
     ///
     /// # Errors
     ///
-    /// [`StoreError::HubInUse`] where another live worker holds it.
+    /// [`StoreError::HubInUse`] where another live worker holds the hub for itself.
     async fn claim(&self, worker: WorkerId, partition: PartitionId) -> Result<(), StoreError>;
 
     /// Leaves: the member row and all claims go.
     async fn leave(&self, worker: WorkerId) -> Result<(), StoreError>;
 
     /// Offers activities to other workers.
-    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError>;
+    async fn offer(&self, work: Vec<StartAttempt>) -> Result<(), StoreError>;
 
-    /// Takes at most `limit` offers, hidden from others for `visibility`.
+    /// Takes about `limit` offers (they travel in portions), hidden from others for `visibility`.
     async fn take(
         &self,
         worker: WorkerId,
@@ -157,11 +169,37 @@ pub trait Fleet: Send + Sync + 'static {
         visibility: Duration,
     ) -> Result<Vec<TakenWork>, StoreError>;
 
-    /// Hides a taken offer for longer. `false` means it is no longer this taker's: stop working on it.
-    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError>;
+    /// Hides a taken offer for longer.
+    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<Renewal, StoreError>;
 
-    /// Removes a taken offer whose result is on its way. `false` means it is no longer this taker's.
-    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError>;
+    /// Makes a result durable on its way to the owner, who gets it with its arrivals, and removes the offer.
+    /// `false` means the offer was no longer this taker's: another one may run the attempt, too, and the
+    /// first result counts.
+    async fn finish(&self, work: &TakenWork, result: WorkResult) -> Result<bool, StoreError>;
+
+    /// Says that nobody waits for these offered attempts any more: whoever runs one learns of it when it
+    /// renews.
+    async fn withdraw(&self, attempts: Vec<AttemptKey>) -> Result<(), StoreError>;
+}
+
+/// How several workers share a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    /// A worker whose beat did not rise for this long is dead. It beats three times as often.
+    pub lease: Duration,
+    /// How long a taken offer is hidden from others, unless it is renewed.
+    pub visibility: Duration,
+}
+
+/// What became of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The offer is still this taker's.
+    Renewed,
+    /// It is no longer this taker's: stop working on it.
+    Lost,
+    /// Nobody waits for the result: stop, and [`finish`](Fleet::finish) it.
+    Withdrawn,
 }
 
 /// One start of a worker process.
@@ -179,28 +217,19 @@ pub struct Member {
     pub orchestrators: Vec<String>,
     /// Its build, where the program says so.
     pub build: Option<String>,
-}
-
-/// An activity on offer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WorkItem {
-    /// The execution that waits for it.
-    pub key: ExecutionKey,
-    /// The call.
-    pub call: CallNumber,
-    /// The attempt.
-    pub attempt: Attempt,
-    /// The activity.
-    pub name: Arc<str>,
-    /// Its input.
-    pub input: Payload,
+    /// The present boot of its host, where that is known: process ids are compared within one boot only.
+    #[serde(default)]
+    pub boot: String,
+    /// The partitions that it owns.
+    #[serde(default)]
+    pub owns: Vec<PartitionId>,
 }
 
 /// An offer that this worker took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TakenWork {
     /// What to do.
-    pub item: WorkItem,
+    pub item: StartAttempt,
     /// Shows that it is this taker's, until its visibility ends.
     pub receipt: String,
 }

@@ -19,16 +19,15 @@ use crate::store::{Member, Store, StoreError};
 /// How often a worker says that it lives. Others judge by several of these.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// How often the store is asked whether another process wrote: while it does, and at rest.
-const POLL_BUSY: Duration = Duration::from_millis(20);
-const POLL_IDLE: Duration = Duration::from_millis(250);
-
 /// How long a worker waits for one of its own process that is ending, and how often it looks.
 const LEAVING_MAX: Duration = Duration::from_secs(1);
 const LEAVING_PAUSE: Duration = Duration::from_millis(5);
 
 /// However quiet it is, arrivals are read this often: a wake-up may have been lost.
-const POLL_ANYWAY: Duration = Duration::from_secs(300);
+const LOOK_ANYWAY: Duration = Duration::from_secs(300);
+
+/// Wait after a store could not say whether something arrived.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +154,8 @@ impl WorkerBuilder {
             host: host_name(),
             orchestrators,
             build: options.build.clone(),
+            boot: boot_id(),
+            owns: (0..partitions).map(PartitionId).collect(),
         };
         if let Err(error) = join(&*store, &member, partitions).await {
             // What was claimed before must not stay claimed.
@@ -220,32 +221,23 @@ async fn join(store: &dyn Store, member: &Member, partitions: u16) -> Result<(),
             tokio::time::sleep(LEAVING_PAUSE).await;
         }
     }
-    store.heartbeat(member).await
+    store.heartbeat(member).await.map(|_| ())
 }
 
 /// Tells the loops when another process wrote to the hub.
 async fn watch_arrivals(shared: Arc<Shared>) {
     let mut known = None;
-    let mut pause = POLL_BUSY;
-    let mut quiet = Duration::ZERO;
     loop {
-        match shared.store.version().await {
-            Ok(version) if known == Some(version) && quiet < POLL_ANYWAY => {
-                quiet += pause;
-                pause = (pause * 2).min(POLL_IDLE);
+        match tokio::time::timeout(LOOK_ANYWAY, shared.store.changed(known)).await {
+            Ok(Ok(version)) => known = Some(version),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the store cannot say whether something arrived");
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
             }
-            Ok(version) => {
-                known = Some(version);
-                pause = POLL_BUSY;
-                quiet = Duration::ZERO;
-                shared.send_all(|| Mail::CheckArrivals);
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the hub's version cannot be read");
-                pause = POLL_IDLE;
-            }
+            Err(_) => {}
         }
-        tokio::time::sleep(pause).await;
+        shared.send_all(|| Mail::CheckArrivals);
     }
 }
 
@@ -274,5 +266,12 @@ fn host_name() -> String {
         .or_else(|| std::env::var("HOSTNAME").ok())
         .or_else(|| std::env::var("COMPUTERNAME").ok())
         .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Tells this boot of the host from others; empty where the system does not say.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
         .unwrap_or_default()
 }

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use durable_machine::model::{CommitNumber, Fence, InstanceId};
+use durable_machine::model::{CommitNumber, Fence, InstanceId, Post};
 use durable_machine::partition::{Answer, AttemptKey, Effect, Input, Partition, Stats, Turn};
-use durable_machine::store::{ArrivalPosition, Arrivals, Commit, StoredInstance, TimerPage};
+use durable_machine::store::{
+    AcceptedStart, ArrivalPosition, Arrivals, Commit, StoredInstance, TimerPage,
+};
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::executor::Job;
@@ -385,12 +387,25 @@ impl Driver {
         self.arrivals.under_way = false;
         self.arrivals.position = arrivals.position;
         // Starts first: a command may be for one of them.
-        for acceptance in arrivals.acceptances {
-            self.partition.handle(now, Input::Accepted(Box::new(acceptance)));
+        for AcceptedStart { acceptance, fresh } in arrivals.acceptances {
+            let acceptance = Box::new(acceptance);
+            self.partition.handle(now, Input::Accepted { acceptance, fresh });
             self.poll_turns();
         }
         for envelope in arrivals.envelopes {
             self.partition.handle(now, Input::Arrived(Box::new(envelope)));
+            self.poll_turns();
+        }
+        for post in arrivals.posts {
+            let input = match post {
+                Post::Message(message) => Input::Message(message),
+                Post::Confirmation { by, upto } => Input::Confirmed { by, upto },
+            };
+            self.partition.handle(now, input);
+            self.poll_turns();
+        }
+        for result in arrivals.results {
+            self.partition.handle(now, Input::Reported(Box::new(result)));
             self.poll_turns();
         }
         if std::mem::take(&mut self.arrivals.again) || arrivals.more {

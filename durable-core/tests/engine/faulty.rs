@@ -8,14 +8,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use durable_core::RuntimeStatus;
 use durable_core::machine::model::{
-    Acceptance, Envelope, Fence, InstanceId, PartitionId, StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, InstanceId, PartitionId, Post, StatusRow, Timestamp,
+    WorkerId,
 };
+use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
-    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
 };
 use durable_core::store::{
-    Fleet, HubInfo, HubStore, Member, PartitionStore, Store, StoreError, TakenWork, WorkItem,
+    Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, Store, StoreError,
+    TakenWork,
 };
 
 /// What happens to one call.
@@ -186,6 +189,10 @@ impl PartitionStore for TestStore {
         self.call("arrivals", self.inner.arrivals(partition, after, limit)).await
     }
 
+    async fn post(&self, to: PartitionId, posts: Vec<Post>) -> Result<(), StoreError> {
+        self.call("post", self.inner.post(to, posts)).await
+    }
+
     async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
         self.call("commit", self.inner.commit(fence, commit)).await
     }
@@ -230,14 +237,18 @@ impl HubStore for TestStore {
         self.inner.history(instance).await
     }
 
-    async fn version(&self) -> Result<u64, StoreError> {
-        self.inner.version().await
+    async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {
+        self.inner.changed(known).await
     }
 }
 
 #[async_trait]
 impl Fleet for TestStore {
-    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError> {
+    fn sharing(&self) -> Option<Sharing> {
+        self.inner.sharing()
+    }
+
+    async fn heartbeat(&self, member: &Member) -> Result<bool, StoreError> {
         self.call("heartbeat", self.inner.heartbeat(member)).await
     }
 
@@ -254,8 +265,8 @@ impl Fleet for TestStore {
         self.inner.leave(worker).await
     }
 
-    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError> {
-        self.inner.offer(work).await
+    async fn offer(&self, work: Vec<StartAttempt>) -> Result<(), StoreError> {
+        self.call("offer", self.inner.offer(work)).await
     }
 
     async fn take(
@@ -264,14 +275,18 @@ impl Fleet for TestStore {
         limit: usize,
         visibility: Duration,
     ) -> Result<Vec<TakenWork>, StoreError> {
-        self.inner.take(worker, limit, visibility).await
+        self.call("take", self.inner.take(worker, limit, visibility)).await
     }
 
-    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError> {
-        self.inner.renew(work, visibility).await
+    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<Renewal, StoreError> {
+        self.call("renew", self.inner.renew(work, visibility)).await
     }
 
-    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError> {
-        self.inner.finish(work).await
+    async fn finish(&self, work: &TakenWork, result: WorkResult) -> Result<bool, StoreError> {
+        self.call("finish", self.inner.finish(work, result)).await
+    }
+
+    async fn withdraw(&self, attempts: Vec<AttemptKey>) -> Result<(), StoreError> {
+        self.call("withdraw", self.inner.withdraw(attempts)).await
     }
 }

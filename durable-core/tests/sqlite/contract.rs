@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use durable_core::store::{SqliteOptions, SqliteStore, Store};
 use tempfile::TempDir;
 
-use crate::store_contract::{Subject, contract_tests};
+use crate::store_contract::{Subject, contract_tests, unshared_contract_tests};
 
 /// A file with a worker's store, and stores of other processes that are clients.
 struct File {
@@ -47,3 +47,4 @@ fn make(partitions: u16) -> Box<dyn Subject> {
 }
 
 contract_tests!(make, futures::executor::block_on);
+unshared_contract_tests!(make, futures::executor::block_on);

@@ -91,7 +91,8 @@ fn an_unreadable_start_is_kept_and_blocks_nobody() {
     let damage = "UPDATE acceptances SET body = replace(body, 'chain', 'chaim') WHERE id = 'b'";
     assert_eq!(place.sql().execute(damage, []).expect("damaged"), 1);
     let arrivals = now(store.arrivals(P0, ArrivalPosition::default(), 2)).expect("no fault");
-    let ids: Vec<_> = arrivals.acceptances.iter().map(|a| a.instance.to_string()).collect();
+    let ids: Vec<_> =
+        arrivals.acceptances.iter().map(|a| a.acceptance.instance.to_string()).collect();
     assert_eq!((ids, arrivals.more), (vec!["a".to_owned()], true));
     let arrivals = now(store.arrivals(P0, arrivals.position, 2)).expect("no fault");
     assert_eq!((arrivals.acceptances.len(), arrivals.more), (1, false));

@@ -10,7 +10,7 @@ use durable_core::store::{
     Fleet as _, HubStore as _, PartitionStore as _, SqliteOptions, SqliteStore, StoreError,
 };
 
-use super::{Place, now, soon};
+use super::{Place, now};
 use crate::store_contract::make::{
     Owner, P0, at, begin, id, key, member, raise, start, worker, write,
 };
@@ -182,18 +182,18 @@ fn a_write_waits_for_another_process_and_says_when_it_took_too_long() {
     });
 }
 
-#[test]
-fn what_another_process_writes_changes_the_version_and_own_commits_do_not() {
+#[tokio::test]
+async fn what_another_process_writes_is_a_change_and_own_commits_are_not() {
     let place = Place::new();
     let (store, other) = (place.open(), place.open());
-    let (mut owner, _) = now(Owner::open(&store, P0));
-    let version = || now(store.version()).expect("no fault");
-    let before = version();
-    now(owner.commit(at(1), vec![begin("a", 1, at(1))]));
-    assert_eq!(version(), before);
-    now(other.send(&raise("a", "e1"))).expect("no fault");
-    soon("the version shows it", || version() != before);
-    let arrivals = now(store.arrivals(P0, ArrivalPosition::default(), 9)).expect("no fault");
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    let known = Some(store.changed(None).await.expect("no fault"));
+    owner.commit(at(1), vec![begin("a", 1, at(1))]).await;
+    let own = tokio::time::timeout(Duration::from_millis(300), store.changed(known)).await;
+    assert!(own.is_err(), "an own commit is no change");
+    other.send(&raise("a", "e1")).await.expect("no fault");
+    store.changed(known).await.expect("no fault");
+    let arrivals = store.arrivals(P0, ArrivalPosition::default(), 9).await.expect("no fault");
     assert_eq!(arrivals.envelopes.len(), 1);
 }
 

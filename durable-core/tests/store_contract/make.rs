@@ -10,7 +10,7 @@ use durable_core::machine::model::{
     RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp, WorkerId,
 };
 use durable_core::machine::store::{
-    Commit, Consumed, Head, HistoryAppend, InstanceWrite, RowChange, Snapshot, TimerMove,
+    Begins, Commit, Consumed, Head, HistoryAppend, InstanceWrite, RowChange, Snapshot, TimerMove,
 };
 use durable_core::store::{Member, Store, StoreError};
 use uuid::Uuid;
@@ -40,6 +40,8 @@ pub(crate) fn member(worker: WorkerId) -> Member {
         host: "here".into(),
         orchestrators: vec!["chain".into()],
         build: None,
+        boot: String::new(),
+        owns: Vec::new(),
     }
 }
 
@@ -111,7 +113,7 @@ pub(crate) fn status_of(key: &ExecutionKey, status: RuntimeStatus, time: Timesta
 pub(crate) fn write(key: ExecutionKey) -> InstanceWrite {
     InstanceWrite {
         key,
-        begins: false,
+        begins: Begins::No,
         history: None,
         status: None,
         in_flight: RowChange::Keep,
@@ -123,7 +125,7 @@ pub(crate) fn write(key: ExecutionKey) -> InstanceWrite {
 pub(crate) fn begin(text: &str, run: u64, time: Timestamp) -> InstanceWrite {
     let key = key(text, run, 0);
     InstanceWrite {
-        begins: true,
+        begins: Begins::Fresh,
         history: Some(events(0, 2, 1, time)),
         status: Some(Box::new(status_of(&key, RuntimeStatus::Running, time))),
         ..write(key)

@@ -60,8 +60,6 @@ macro_rules! contract_tests {
             large_payloads_come_back_to_the_letter,
             five_hundred_instances_fit_one_commit,
             odd_ids_are_ids_like_any_other,
-            one_worker_claims_the_hub_until_it_leaves,
-            an_offer_is_taken_by_one_renewed_and_finished,
         }
         $crate::store_contract::contract_tests! {
             $make, $block_on, random:
@@ -81,11 +79,39 @@ macro_rules! contract_tests {
 }
 pub(crate) use contract_tests;
 
+/// What holds beside that for a hub that one worker at a time has for itself.
+macro_rules! unshared_contract_tests {
+    ($make:path, $block_on:path) => {
+        $crate::store_contract::contract_tests! {
+            $make, $block_on, scripted:
+            one_worker_claims_the_hub_until_it_leaves,
+        }
+    };
+}
+pub(crate) use unshared_contract_tests;
+
+/// What holds beside that for a hub that several workers share.
+macro_rules! shared_contract_tests {
+    ($make:path, $block_on:path) => {
+        $crate::store_contract::contract_tests! {
+            $make, $block_on, scripted:
+            an_offer_is_taken_by_one_renewed_and_finished,
+            who_works_on_what_nobody_waits_for_learns_of_it,
+            a_worker_learns_when_another_comes_or_goes,
+            posts_reach_the_owner_of_the_other_partition,
+        }
+    };
+}
+#[allow(unused_imports, reason = "the packages of shared stores use it")]
+pub(crate) use shared_contract_tests;
+
 /// Makes a subject with this many partitions.
 pub(crate) type Make<'a> = &'a (dyn Fn(u16) -> Box<dyn Subject> + Sync);
 
 mod memory {
-    use durable_core::store::{Fleet as _, MemoryStore};
+    use std::time::Duration;
+
+    use durable_core::store::{Fleet as _, MemoryStore, Sharing};
 
     use super::make::{P0, member, worker};
     use super::*;
@@ -109,7 +135,15 @@ mod memory {
         Box::new(Memory(MemoryStore::new().with_partitions(partitions)))
     }
 
+    fn make_shared(partitions: u16) -> Box<dyn Subject> {
+        let second = Duration::from_secs(1);
+        let sharing = Sharing { lease: second, visibility: second };
+        Box::new(Memory(MemoryStore::new().with_partitions(partitions).shared(sharing)))
+    }
+
     contract_tests!(make, futures::executor::block_on);
+    unshared_contract_tests!(make, futures::executor::block_on);
+    shared_contract_tests!(make_shared, futures::executor::block_on);
 
     #[test]
     fn an_evicted_worker_is_dead_and_its_claim_is_free() {

@@ -169,7 +169,7 @@ impl Run {
         let found = self.anybody().accept(&acceptance).await.expect("no fault");
         let expected = self.model.accept(&acceptance);
         assert_eq!(found, expected, "accept of {text}");
-        if matches!(found, AcceptOutcome::Accepted(_)) {
+        if matches!(found, AcceptOutcome::Accepted { .. }) {
             // It may have replaced an instance that had ended.
             if let Some(stored) = self.model.load(&acceptance.instance)
                 && let Some(status) = stored.status

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use durable_core::machine::codec::decode_history;
 use durable_core::machine::model::{
-    Attempt, CallNumber, EventSeq, InstanceId, Message, MessageBody, MessageNumber, PartitionId,
-    Payload, ReusePolicy, RunNumber, RuntimeStatus,
+    Attempt, AttemptKey, CallNumber, EnvelopeId, EventSeq, InstanceId, Message, MessageBody,
+    MessageNumber, PartitionId, Payload, Post, ReusePolicy, RunNumber, RuntimeStatus,
 };
+use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
-    AcceptOutcome, ArrivalPosition, ListQuery, OutboxWrite, RowChange, SendOutcome,
+    AcceptOutcome, ArrivalPosition, ListQuery, OutboxWrite, RowChange, SendOutcome, WorkResult,
 };
-use durable_core::store::{Store, StoreError, WorkItem};
+use durable_core::store::{Member, Renewal, Store, StoreError, TakenWork};
 
 use super::Make;
 use super::make::{
@@ -22,7 +23,7 @@ use super::make::{
 
 async fn accepted(store: &Arc<dyn Store>, text: &str, nonce: u128) -> RunNumber {
     match store.accept(&start(text, nonce)).await.expect("no fault") {
-        AcceptOutcome::Accepted(run) => run,
+        AcceptOutcome::Accepted { run, .. } => run,
         AcceptOutcome::Active(row) => panic!("{text} is active: {row:?}"),
     }
 }
@@ -185,7 +186,7 @@ pub(crate) async fn an_active_instance_is_replaced_only_on_request_and_by_its_ow
     };
     assert_eq!(
         store.accept(&replacing).await.expect("no fault"),
-        AcceptOutcome::Accepted(RunNumber(4))
+        AcceptOutcome::Accepted { run: RunNumber(4), fresh: false }
     );
     let row = store.status(&id("a")).await.expect("no fault").expect("visible");
     assert_eq!((row.status, row.run), (RuntimeStatus::Pending, RunNumber(4)));
@@ -279,7 +280,7 @@ pub(crate) async fn arrivals_are_read_in_order_and_in_portions(make: Make<'_>) {
             let arrivals = store.arrivals(partition, position, 3).await.expect("no fault");
             assert!(arrivals.acceptances.len() <= 3 && arrivals.envelopes.len() <= 3);
             position = arrivals.position;
-            starts.extend(arrivals.acceptances.iter().map(|a| a.instance.to_string()));
+            starts.extend(arrivals.acceptances.iter().map(|a| a.acceptance.instance.to_string()));
             commands.extend(arrivals.envelopes.iter().map(|e| e.instance.to_string()));
             if !arrivals.more {
                 break;
@@ -813,28 +814,125 @@ pub(crate) async fn one_worker_claims_the_hub_until_it_leaves(make: Make<'_>) {
 pub(crate) async fn an_offer_is_taken_by_one_renewed_and_finished(make: Make<'_>) {
     let subject = make(1);
     let (store, other) = (subject.store(), subject.client().await);
-    let item = |call: u32| WorkItem {
-        key: key("a", 1, 0),
-        call: CallNumber(call),
-        attempt: Attempt::FIRST,
+    let item = |call: u32| StartAttempt {
+        attempt: AttemptKey {
+            key: key("a", 1, 0),
+            call: CallNumber(call),
+            attempt: Attempt::FIRST,
+        },
         name: "ship".into(),
         input: Payload::null(),
+        start_to_finish: None,
     };
-    store.offer((0..3).map(item).collect()).await.expect("no fault");
+    let result = |work: &TakenWork| WorkResult {
+        id: EnvelopeId(format!("result of {}", work.item.attempt.call).into()),
+        attempt: work.item.attempt.clone(),
+        result: Ok(Payload::null()),
+    };
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    owner.commit(at(1), vec![begin("a", 1, at(1))]).await;
+    for call in 0..3 {
+        // One by one: what is offered together is taken together.
+        store.offer(vec![item(call)]).await.expect("no fault");
+    }
     let long = Duration::from_secs(60);
     let mine = other.take(worker(1), 2, long).await.expect("no fault");
     assert_eq!(mine.iter().map(|work| work.item.clone()).collect::<Vec<_>>(), [item(0), item(1)]);
-    let rest = store.take(worker(2), 10, Duration::ZERO).await.expect("no fault");
+    let rest = store.take(worker(2), 10, Duration::from_secs(1)).await.expect("no fault");
     assert_eq!(rest.len(), 1, "what is hidden is not taken");
-    // Its visibility has ended: another takes it, and the first taker learns of it.
-    let again = store.take(worker(3), 10, long).await.expect("no fault");
-    assert_eq!(again.len(), 1);
-    assert!(!store.renew(&rest[0], long).await.expect("no fault"));
-    assert!(!store.finish(&rest[0]).await.expect("no fault"));
-    assert!(store.renew(&again[0], long).await.expect("no fault"));
+    // Its visibility ends: another takes it, and the first taker learns of it.
+    let again = loop {
+        let again = other.take(worker(3), 10, long).await.expect("no fault");
+        if !again.is_empty() {
+            break again;
+        }
+    };
+    assert_eq!(again[0].item, item(2));
+    assert_eq!(store.renew(&rest[0], long).await.expect("no fault"), Renewal::Lost);
+    assert_eq!(other.renew(&again[0], long).await.expect("no fault"), Renewal::Renewed);
+    assert!(!store.finish(&rest[0], result(&rest[0])).await.expect("no fault"));
     for work in mine.iter().chain(&again) {
-        assert!(store.finish(work).await.expect("no fault"));
-        assert!(!store.finish(work).await.expect("no fault"), "it is gone");
+        assert!(other.finish(work, result(work)).await.expect("no fault"));
     }
     assert_eq!(store.take(worker(1), 10, long).await.expect("no fault"), vec![]);
+    let mut known = None;
+    let mut calls: Vec<_> = Vec::new();
+    let mut position = ArrivalPosition::default();
+    while calls.len() < 4 {
+        let arrivals = store.arrivals(P0, position, 10).await.expect("no fault");
+        position = arrivals.position;
+        calls.extend(arrivals.results.iter().map(|result| result.attempt.call.0));
+        if calls.len() < 4 {
+            known = Some(store.changed(known).await.expect("no fault"));
+        }
+    }
+    calls.sort_unstable();
+    assert_eq!(calls, [0, 1, 2, 2], "also that of the taker who lost it: the first one counts");
+}
+
+pub(crate) async fn who_works_on_what_nobody_waits_for_learns_of_it(make: Make<'_>) {
+    let subject = make(1);
+    let (store, other) = (subject.store(), subject.client().await);
+    let item = StartAttempt {
+        attempt: AttemptKey { key: key("a", 1, 0), call: CallNumber(7), attempt: Attempt::FIRST },
+        name: "ship".into(),
+        input: Payload::null(),
+        start_to_finish: None,
+    };
+    store.offer(vec![item.clone()]).await.expect("no fault");
+    let long = Duration::from_secs(60);
+    let taken = other.take(worker(1), 2, long).await.expect("no fault");
+    assert_eq!(other.renew(&taken[0], long).await.expect("no fault"), Renewal::Renewed);
+    store.withdraw(vec![item.attempt]).await.expect("no fault");
+    assert_eq!(other.renew(&taken[0], long).await.expect("no fault"), Renewal::Withdrawn);
+}
+
+pub(crate) async fn a_worker_learns_when_another_comes_or_goes(make: Make<'_>) {
+    let subject = make(4);
+    let (store, other) = (subject.store(), subject.client().await);
+    let (one, two) = (worker(1), worker(2));
+    let beat = |worker, beat| Member { beat, ..member(worker) };
+    store.heartbeat(&beat(one, 1)).await.expect("no fault");
+    assert!(!store.heartbeat(&beat(one, 2)).await.expect("no fault"), "it is alone");
+    other.heartbeat(&beat(two, 1)).await.expect("no fault");
+    assert!(store.heartbeat(&beat(one, 3)).await.expect("no fault"), "another came");
+    assert!(!store.heartbeat(&beat(one, 4)).await.expect("no fault"), "it was told");
+    let mut members = store.members().await.expect("no fault");
+    members.sort_by_key(|member| member.worker);
+    assert_eq!(members, [beat(one, 4), beat(two, 1)]);
+    for partition in (0..4).map(PartitionId) {
+        store.claim(one, partition).await.expect("a fence keeps owners apart, not a claim");
+        other.claim(two, partition).await.expect("likewise");
+    }
+    other.leave(two).await.expect("no fault");
+    assert!(store.heartbeat(&beat(one, 5)).await.expect("no fault"), "it left");
+    assert_eq!(store.members().await.expect("no fault"), [beat(one, 5)]);
+}
+
+pub(crate) async fn posts_reach_the_owner_of_the_other_partition(make: Make<'_>) {
+    let subject = make(2);
+    let (store, other) = (subject.store(), subject.client().await);
+    let (_, _) = Owner::open(&store, P0).await;
+    let message = Message {
+        from: PartitionId(1),
+        to: P0,
+        number: MessageNumber(1),
+        body: MessageBody::Raise { instance: id("a"), name: "go".into(), input: Payload::null() },
+    };
+    let posts = vec![
+        Post::Message(Box::new(message)),
+        Post::Confirmation { by: PartitionId(1), upto: MessageNumber(4) },
+    ];
+    let mut known = Some(store.changed(None).await.expect("no fault"));
+    other.post(P0, posts.clone()).await.expect("no fault");
+    let mut found = Vec::new();
+    while found.len() < 2 {
+        found.extend(
+            store.arrivals(P0, ArrivalPosition::default(), 10).await.expect("no fault").posts,
+        );
+        if found.len() < 2 {
+            known = Some(store.changed(known).await.expect("no fault"));
+        }
+    }
+    assert_eq!(found, posts);
 }

@@ -186,6 +186,17 @@ impl fmt::Display for ExecutionKey {
     }
 }
 
+/// Names one try of one call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptKey {
+    /// The execution that waits for it.
+    pub key: ExecutionKey,
+    /// The call.
+    pub call: CallNumber,
+    /// The try.
+    pub attempt: Attempt,
+}
+
 /// Identifies one start of a worker process; made new at each start and never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

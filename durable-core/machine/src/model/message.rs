@@ -113,6 +113,20 @@ pub struct Message {
     pub body: MessageBody,
 }
 
+/// What the owner of one partition sends to the owner of another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Post {
+    /// A message; the outbox keeps it until it is confirmed.
+    Message(Box<Message>),
+    /// The sender of this has durably applied all messages up to that number.
+    Confirmation {
+        /// Which partition has applied them.
+        by: PartitionId,
+        /// The last of them.
+        upto: MessageNumber,
+    },
+}
+
 /// What partitions tell each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum MessageBody {

@@ -17,10 +17,11 @@ pub use event::{
 };
 pub use failure::{Failure, FailureClass};
 pub use ids::{
-    Attempt, CallNumber, CommitNumber, EnvelopeId, EventSeq, ExecutionKey, ExecutionNumber, Fence,
-    HubName, InstanceId, InvalidName, MessageNumber, PartitionId, RunNumber, StartNonce, WorkerId,
+    Attempt, AttemptKey, CallNumber, CommitNumber, EnvelopeId, EventSeq, ExecutionKey,
+    ExecutionNumber, Fence, HubName, InstanceId, InvalidName, MessageNumber, PartitionId,
+    RunNumber, StartNonce, WorkerId,
 };
-pub use message::{Acceptance, Command, Envelope, Message, MessageBody, ReusePolicy};
+pub use message::{Acceptance, Command, Envelope, Message, MessageBody, Post, ReusePolicy};
 pub use payload::{InvalidPayload, Payload};
 pub use policy::{ActivityOptions, RetryPolicy};
 pub use status::{Hold, HoldReason, RuntimeStatus, StatusRow, UnconsumedEvent, UnknownStatus};

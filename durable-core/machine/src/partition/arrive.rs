@@ -4,16 +4,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::call::{AfterFailure, Phase, spread};
-use super::effect::{Answer, AttemptKey, Effect, Ticket};
+use super::effect::{Answer, Effect, Ticket};
 use super::entry::{Arrival, Code, Entry, Life, Source};
 use super::run::{DueItem, Run, Stashed};
 use super::{Core, Partition};
 use crate::model::{
-    Acceptance, CallNumber, Command, Envelope, EnvelopeId, EventKind, ExecutionStarted, Failure,
-    FailureClass, Hold, HoldReason, InstanceId, MessageBody, Payload, ReusePolicy, RunNumber,
-    RuntimeStatus, StatusRow, UnconsumedEvent, limits,
+    Acceptance, AttemptKey, CallNumber, Command, Envelope, EnvelopeId, EventKind, ExecutionStarted,
+    Failure, FailureClass, Hold, HoldReason, InstanceId, MessageBody, Payload, ReusePolicy,
+    RunNumber, RuntimeStatus, StatusRow, UnconsumedEvent, limits,
 };
 use crate::replay::Orchestration;
+use crate::store::{Begins, WorkResult};
 
 impl Partition {
     /// Starts an instance under an id that was made for it, without an acceptance in the store.
@@ -52,6 +53,33 @@ impl Partition {
         let source = Source::Stored { id: envelope.id };
         let Envelope { instance, run, command, .. } = envelope;
         self.arrive(instance, Arrival::Command { command, run, source });
+    }
+
+    /// The store holds nothing of the id but the acceptance that comes next, with its pending status.
+    pub(super) fn expect_fresh(&mut self, instance: &InstanceId) {
+        if !self.entries.contains_key(instance) {
+            let mut entry = Entry::unknown();
+            entry.life = Life::Absent;
+            entry.covered = 1;
+            entry.stored.status = Some(RuntimeStatus::Pending);
+            self.entries.insert(instance.clone(), entry);
+        }
+    }
+
+    /// Other workers may take these attempts from now on. Recorded, so that a new owner leaves them alone;
+    /// with the next commit is early enough, because until then it only runs them, too.
+    pub(super) fn offered(&mut self, attempts: &[AttemptKey]) {
+        for attempt in attempts {
+            let instance = &attempt.key.instance;
+            let Some(entry) = self.entries.get_mut(instance) else { continue };
+            let Some((run, call)) = open_call(entry, attempt) else { continue };
+            if let Some(open) = run.calls.get_mut(&call) {
+                open.offered = true;
+                entry.writes.in_flight = true;
+                entry.writes.touch();
+                self.core.queue(instance, entry);
+            }
+        }
     }
 
     fn overloaded(&self) -> bool {
@@ -296,6 +324,7 @@ impl Core {
             Arrival::Stashed(Stashed::Settled { call, attempts, result }) => {
                 self.apply_settled(instance, entry, call, attempts, result);
             }
+            Arrival::Reported(reported) => self.apply_reported(instance, entry, *reported),
             Arrival::Fail(failure) => {
                 if let Some(run) = entry.active()
                     && run.hold.is_none()
@@ -417,7 +446,7 @@ impl Core {
             code,
             self.registry.foreign_wake(&key),
         )));
-        entry.writes.begins = true;
+        entry.writes.begins = if ticket.is_some() { Begins::Fresh } else { Begins::Accepted };
         entry.writes.status = true;
         self.stats.started += 1;
         if let Some(ticket) = ticket {
@@ -660,6 +689,16 @@ impl Core {
         }
     }
 
+    /// The answer of an attempt that ran with another worker.
+    fn apply_reported(&mut self, instance: &InstanceId, entry: &mut Entry, reported: WorkResult) {
+        let WorkResult { id, attempt, result } = reported;
+        entry.writes.consume_result(&id);
+        match open_call(entry, &attempt) {
+            Some((_, call)) => self.attempt_result(instance, entry, call, result),
+            None => self.stats.dropped += 1,
+        }
+    }
+
     /// Writes an event into the history and lets the code see it.
     fn record_and_turn(&mut self, instance: &InstanceId, entry: &mut Entry, kind: EventKind) {
         let now = self.now;
@@ -717,7 +756,7 @@ impl Core {
         }));
         run.hold = None;
         if let Some(acceptance) = run.unbegun.take() {
-            entry.writes.begins = true;
+            entry.writes.begins = Begins::Accepted;
             let at = now.max(run.last_at);
             let kind = started_event(*acceptance, true);
             let _ = entry.writes.record(run, at, kind);
@@ -859,6 +898,7 @@ pub(super) fn start_attempt(entry: &mut Entry, call: CallNumber) {
     let Life::Active(run) = &mut entry.life else { return };
     if let Some(open) = run.calls.get_mut(&call) {
         open.phase = Phase::Running { deadline: None };
+        open.offered = false;
     }
     if let Some(start) = run.start_of(call) {
         entry.writes.in_flight = true;

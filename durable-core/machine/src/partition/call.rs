@@ -26,6 +26,8 @@ pub(super) struct Call {
     /// Starts of this attempt; above 1 after a worker was lost.
     pub(super) starts: u32,
     pub(super) phase: Phase,
+    /// The running attempt was offered to other workers: it is in the store's hands.
+    pub(super) offered: bool,
     pub(super) last_failure: Option<Failure>,
 }
 
@@ -61,6 +63,7 @@ impl Call {
             attempt: Attempt::FIRST,
             starts: 1,
             phase: Phase::Running { deadline: None },
+            offered: false,
             last_failure: None,
         }
     }
@@ -74,6 +77,7 @@ impl Call {
             Some(not_before) => {
                 self.attempt = self.attempt.next();
                 self.starts = 1;
+                self.offered = false;
                 self.phase = Phase::Backoff { not_before };
                 self.last_failure = Some(failure);
                 AfterFailure::Retry { not_before }
@@ -109,11 +113,15 @@ impl Call {
             Phase::Backoff { not_before } => Some(not_before),
             Phase::Running { .. } | Phase::Settled => None,
         };
-        let plain = self.attempt == Attempt::FIRST && self.starts == 1 && not_before.is_none();
+        let plain = self.attempt == Attempt::FIRST
+            && self.starts == 1
+            && not_before.is_none()
+            && !self.offered;
         (!plain).then(|| CallRecord {
             attempt: self.attempt,
             starts: self.starts,
             not_before,
+            offered: self.offered,
             last_failure: self.last_failure.clone(),
         })
     }
@@ -122,6 +130,7 @@ impl Call {
     pub(super) fn restore(&mut self, record: &CallRecord) {
         self.attempt = record.attempt;
         self.starts = record.starts;
+        self.offered = record.offered;
         self.last_failure.clone_from(&record.last_failure);
         if let Some(mut not_before) = record.not_before {
             if planted!(JitterDecidedAgain) {
@@ -139,6 +148,8 @@ pub(super) struct CallRecord {
     starts: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    offered: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_failure: Option<Failure>,
 }

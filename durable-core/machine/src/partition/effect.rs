@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::DecodeError;
 use crate::model::{
-    Acceptance, Attempt, CallNumber, Envelope, ExecutionKey, Failure, InstanceId, Message,
-    MessageNumber, PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
+    Acceptance, AttemptKey, Envelope, ExecutionKey, Failure, InstanceId, Message, MessageNumber,
+    PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
 };
-use crate::store::{StoredInstance, TimerPage};
+use crate::store::{StoredInstance, TimerPage, WorkResult};
 
 /// Names a caller that waits for an [`Answer`]. The driver's own numbering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -26,7 +28,12 @@ pub enum Input {
         ticket: Ticket,
     },
     /// A start that the store holds.
-    Accepted(Box<Acceptance>),
+    Accepted {
+        /// The start.
+        acceptance: Box<Acceptance>,
+        /// As in [`AcceptedStart::fresh`](crate::store::AcceptedStart::fresh).
+        fresh: bool,
+    },
     /// The owner's own process commands an instance.
     Command {
         /// The command; not stored.
@@ -56,6 +63,11 @@ pub enum Input {
         /// Its result.
         result: Result<Payload, Box<Failure>>,
     },
+    /// Other workers were offered these attempts, which had waited for room here: whoever takes one sends
+    /// its result as [`Input::Reported`].
+    Offered(Vec<AttemptKey>),
+    /// The store brings the result of an attempt that ran with another worker.
+    Reported(Box<WorkResult>),
     /// The answer to [`Effect::Load`].
     Loaded {
         /// The instance.
@@ -114,19 +126,8 @@ pub enum Effect {
     },
 }
 
-/// Names one try of one call.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AttemptKey {
-    /// The execution that waits for it.
-    pub key: ExecutionKey,
-    /// The call.
-    pub call: CallNumber,
-    /// The try.
-    pub attempt: Attempt,
-}
-
 /// An attempt to run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartAttempt {
     /// Which.
     pub attempt: AttemptKey,

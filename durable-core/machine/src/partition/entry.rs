@@ -12,7 +12,9 @@ use crate::model::{
     Timestamp,
 };
 use crate::replay::Orchestration;
-use crate::store::{Consumed, HistoryAppend, InstanceWrite, RowChange, TimerMove};
+use crate::store::{
+    Begins, Consumed, HistoryAppend, InstanceWrite, RowChange, TimerMove, WorkResult,
+};
 
 pub(super) struct Entry {
     pub(super) life: Life,
@@ -92,6 +94,8 @@ pub(super) enum Arrival {
     },
     /// What arrived while the instance was held.
     Stashed(Stashed),
+    /// The result of an attempt that ran with another worker.
+    Reported(Box<WorkResult>),
     /// The engine ends the execution.
     Fail(Box<Failure>),
 }
@@ -101,7 +105,7 @@ impl Arrival {
     pub(super) fn comes_from_outside(&self) -> bool {
         match self {
             Self::Begin { ticket, .. } => ticket.is_none(),
-            Self::Command { .. } | Self::Message { .. } => true,
+            Self::Command { .. } | Self::Message { .. } | Self::Reported(_) => true,
             Self::TimerFired(_) | Self::Settled { .. } | Self::Stashed(_) | Self::Fail(_) => false,
         }
     }
@@ -146,7 +150,7 @@ pub(super) struct Writes {
     events: EventEncoder,
     first: EventSeq,
     last_at: Timestamp,
-    pub(super) begins: bool,
+    pub(super) begins: Begins,
     pub(super) status: bool,
     pub(super) in_flight: bool,
     pub(super) effects: Vec<Effect>,
@@ -155,6 +159,8 @@ pub(super) struct Writes {
     pub(super) applied: Vec<(PartitionId, MessageNumber)>,
     /// Something to write or to answer.
     any: bool,
+    /// An event that somebody may wait for: any but the result of an activity.
+    urgent: bool,
 }
 
 impl Writes {
@@ -174,6 +180,10 @@ impl Writes {
     /// Adds an event to the history.
     pub(super) fn record(&mut self, run: &mut Run, at: Timestamp, kind: EventKind) -> Event {
         let event = Event { at, is: kind };
+        self.urgent |= !matches!(
+            event.is,
+            EventKind::ActivityCompleted { .. } | EventKind::ActivityFailed { .. }
+        );
         if self.events.count() == 0 {
             self.first = run.next_seq;
         }
@@ -191,10 +201,27 @@ impl Writes {
         self.any = true;
     }
 
+    /// Notes that a result was taken. A second arrival matches no open attempt: it need not be remembered.
+    pub(super) fn consume_result(&mut self, id: &EnvelopeId) {
+        self.consumed.push(Consumed { id: id.clone(), remember: false });
+        self.any = true;
+    }
+
+    /// Whether all that waits is results that lead to nothing yet: nobody misses them before more have come.
+    pub(super) fn may_wait(&self) -> bool {
+        !self.urgent
+            && !self.begins.a_run()
+            && !self.status
+            && self.effects.is_empty()
+            && self.outgoing.is_empty()
+            && self.applied.is_empty()
+    }
+
     /// Notes that a command was taken whose second arrival must be recognised.
     pub(super) fn consume(&mut self, id: &EnvelopeId) {
         self.consumed.push(Consumed { id: id.clone(), remember: true });
         self.any = true;
+        self.urgent = true;
     }
 
     /// The run is replaced before these writes were committed: what its turns caused never happened.
@@ -203,7 +230,7 @@ impl Writes {
         let _ = self.events.finish();
         self.outgoing.clear();
         self.effects.retain(|effect| matches!(effect, Effect::Answer { .. }));
-        self.begins = false;
+        self.begins = Begins::No;
         self.status = false;
         self.in_flight = false;
     }
@@ -248,7 +275,10 @@ impl Entry {
             return;
         }
         self.arrivals.retain(|arrival| match arrival {
-            Arrival::Begin { .. } | Arrival::Command { .. } | Arrival::Message { .. } => true,
+            Arrival::Begin { .. }
+            | Arrival::Command { .. }
+            | Arrival::Message { .. }
+            | Arrival::Reported(_) => true,
             Arrival::TimerFired(_)
             | Arrival::Settled { .. }
             | Arrival::Stashed(_)
@@ -278,7 +308,7 @@ impl Entry {
             Life::Active(run) => {
                 // While no earlier row is known and nothing is recorded differently, the encoded row
                 // need not be made: most instances write it once and delete it at their end.
-                let in_flight = if writes.in_flight || writes.begins {
+                let in_flight = if writes.in_flight || writes.begins.a_run() {
                     let on_the_way = self.arrivals.iter().filter_map(|arrival| match arrival {
                         Arrival::Stashed(stashed) => Some(stashed),
                         _ => None,
@@ -293,7 +323,8 @@ impl Entry {
             Life::Ended(row) => (row.key(), &**row, None, None),
             Life::Unknown | Life::Absent | Life::Unreadable(_) => return (None, writes),
         };
-        let stored_in_flight = if writes.begins { None } else { self.stored.in_flight.take() };
+        let stored_in_flight =
+            if writes.begins.a_run() { None } else { self.stored.in_flight.take() };
         let in_flight_change = match (&stored_in_flight, &in_flight) {
             (None, None) => RowChange::Keep,
             (Some(old), Some(new)) if old == new => RowChange::Keep,
@@ -301,7 +332,7 @@ impl Entry {
             (Some(_), None) => RowChange::Delete,
         };
         // The timer row of an earlier run goes when a new one begins, also where both have the same time.
-        let moves = if writes.begins {
+        let moves = if writes.begins.a_run() {
             timer.is_some() || self.stored.timer.is_some()
         } else {
             self.stored.timer != timer
@@ -320,7 +351,7 @@ impl Entry {
         }
         self.stored.timer = timer;
         self.stored.in_flight = in_flight;
-        let touches = write.begins
+        let touches = write.begins.a_run()
             || write.history.is_some()
             || write.status.is_some()
             || write.in_flight.touches()

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::Partition;
 use super::effect::Effect;
 use super::entry::{Code, Life, Writes};
-use crate::model::{CommitNumber, InstanceId, RuntimeStatus};
+use super::{Core, Partition, Patience};
+use crate::model::{CommitNumber, InstanceId, RuntimeStatus, Timestamp};
 use crate::store::Commit;
 
-/// Rows that one instance may need beside those that are counted exactly: status, in-flight, timer
-/// (two) and acceptance.
-const ROWS_PER_INSTANCE: usize = 6;
+/// Rows that one instance may need at most, but for what it sends: history, status, in-flight, timer (two),
+/// acceptance, its place in the list, and what is left of an earlier run.
+const ROWS_PER_INSTANCE: usize = 8;
 
 /// The commit that was handed out, and what waits for it.
 pub(super) struct UnderWay {
@@ -32,6 +32,9 @@ impl Partition {
         let nothing =
             self.core.dirty.is_empty() && !self.core.outbox.has_done() && !self.core.head_urgent();
         if nothing {
+            return None;
+        }
+        if self.core.waits_for_more() {
             return None;
         }
         let limits = self.core.config.limits;
@@ -96,6 +99,8 @@ impl Partition {
         }
         unfinished.append(&mut self.core.dirty);
         self.core.dirty = unfinished;
+        // What did not fit, or whose code is out, has waited already.
+        self.core.patient = Patience { since: None, urgent: !self.core.dirty.is_empty() };
         commit.counts.retain(|_, delta| *delta != 0);
         effects.extend(self.core.apply_messages(applied));
         if !outgoing.is_empty() {
@@ -157,6 +162,23 @@ impl Partition {
                 }
             }
         }
+    }
+}
+
+impl Core {
+    /// Whether all there is to write is results that lead to nothing yet: a store where a commit is dear
+    /// lets them wait for more. A crash meanwhile only runs those activities again.
+    fn waits_for_more(&mut self) -> bool {
+        if self.config.limits.result_delay.is_zero() || self.patient.urgent || self.head_urgent() {
+            return false;
+        }
+        self.patient.since.get_or_insert(self.now);
+        self.patience_ends().is_some_and(|end| end > self.now)
+    }
+
+    /// When what waits for more is committed in any case.
+    pub(super) fn patience_ends(&self) -> Option<Timestamp> {
+        self.patient.since.map(|since| since.after(self.config.limits.result_delay))
     }
 }
 

@@ -309,6 +309,9 @@ impl Core {
             }
             let Life::Active(run) = &mut entry.life else { return };
             let Some(open) = run.calls.get_mut(&call) else { continue };
+            if open.offered && !planted!(OfferedStartedAgain) {
+                continue;
+            }
             let again = if self.loads.counts_starts { open.start_again() } else { Ok(()) };
             match again {
                 Ok(()) if paused => {

@@ -28,7 +28,8 @@ mod wheel;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-pub use effect::{Answer, AttemptKey, Effect, Input, StartAttempt, Ticket};
+pub use crate::model::AttemptKey;
+pub use effect::{Answer, Effect, Input, StartAttempt, Ticket};
 pub use turn::{Turn, Turned};
 
 use crate::model::{Event, ExecutionKey, InstanceId, Message, PartitionId, Timestamp};
@@ -90,6 +91,15 @@ pub struct Stats {
     pub resident_bytes: u64,
 }
 
+/// How long a commit that only records results waits for more of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Patience {
+    /// When the oldest of them was queued.
+    since: Option<Timestamp>,
+    /// Something among what is queued does not wait.
+    urgent: bool,
+}
+
 /// See the [module documentation](self).
 pub struct Partition {
     entries: BTreeMap<InstanceId, Entry>,
@@ -109,6 +119,8 @@ struct Core {
     turns: VecDeque<Turn>,
     /// Instances with something to write, oldest first.
     dirty: VecDeque<InstanceId>,
+    /// Since when what is dirty waits for more, where none of it is urgent.
+    patient: Patience,
     outbox: Outbox,
     inbox: Inbox,
     loads: load::Loads,
@@ -144,6 +156,7 @@ impl Partition {
             effects: Vec::new(),
             turns: VecDeque::new(),
             dirty: VecDeque::new(),
+            patient: Patience::default(),
             under_way: None,
             next_commit: 1,
             known: KnownEnvelopes::restored(snapshot.consumed),
@@ -167,8 +180,11 @@ impl Partition {
         self.core.advance_clock(now);
         match input {
             Input::Start { acceptance, ticket } => self.start(acceptance, ticket),
-            Input::Accepted(acceptance) => {
+            Input::Accepted { acceptance, fresh } => {
                 let instance = acceptance.instance.clone();
+                if fresh {
+                    self.expect_fresh(&instance);
+                }
                 self.arrive(instance, Arrival::Begin { acceptance, ticket: None });
             }
             Input::Command { envelope, remember, ticket } => {
@@ -180,6 +196,11 @@ impl Partition {
             Input::AttemptStarted(_) if planted!(TimeLimitIgnored) => {}
             Input::AttemptStarted(attempt) => self.attempt_started(&attempt),
             Input::AttemptEnded { attempt, result } => self.attempt_ended(&attempt, result),
+            Input::Offered(attempts) => self.offered(&attempts),
+            Input::Reported(result) => {
+                let instance = result.attempt.key.instance.clone();
+                self.arrive(instance, Arrival::Reported(result));
+            }
             Input::Loaded { instance, found } => self.loaded(instance, found),
             Input::TimersLoaded(page) => {
                 let entries = &self.entries;
@@ -219,7 +240,9 @@ impl Partition {
     /// When [`tick`](Self::tick) has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.core.wheel.next().into_iter().chain(self.core.outbox.next_due()).min()
+        let patience = self.core.patience_ends();
+        let due = self.core.wheel.next().into_iter().chain(self.core.outbox.next_due());
+        due.chain(patience).min()
     }
 
     /// User code to poll, in the order in which it became ready.
@@ -288,6 +311,9 @@ impl Core {
 
     /// Puts an instance into the queue for the next commit, if it has something to write.
     fn queue(&mut self, instance: &InstanceId, entry: &mut Entry) {
+        if entry.writes.any() && !entry.writes.may_wait() {
+            self.patient.urgent = true;
+        }
         if entry.writes.any() && !entry.queued {
             entry.queued = true;
             self.dirty.push_back(instance.clone());

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, CallRecord, Phase};
-use super::effect::{AttemptKey, StartAttempt};
+use super::effect::StartAttempt;
 use crate::codec::{self, DecodeError};
 use crate::model::{
-    Acceptance, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey, ExecutionNumber,
-    Failure, Hold, Payload, StatusRow, Timestamp, UnconsumedEvent,
+    Acceptance, AttemptKey, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey,
+    ExecutionNumber, Failure, Hold, Payload, StatusRow, Timestamp, UnconsumedEvent,
 };
 
 #[derive(Debug)]

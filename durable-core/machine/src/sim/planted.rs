@@ -55,6 +55,8 @@ planted_bugs! {
     TimeLimitIgnored,
     /// A new owner does not start what ran with the old one.
     RunningCallsForgotten,
+    /// A new owner starts what is offered to other workers.
+    OfferedStartedAgain,
     /// A result reaches the run that took the place of the one that waits for it.
     ResultReachesNextRun,
 

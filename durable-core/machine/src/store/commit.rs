@@ -114,13 +114,33 @@ impl<T> RowChange<T> {
     }
 }
 
+/// Whether a write begins a run, and what a store may take for granted then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Begins {
+    /// The run has begun before.
+    #[default]
+    No,
+    /// It begins under an id that was made for it: nothing of that id is stored.
+    Fresh,
+    /// It begins from its acceptance, which goes, with all rows of earlier runs of the id.
+    Accepted,
+}
+
+impl Begins {
+    /// Whether a run begins.
+    #[must_use]
+    pub fn a_run(self) -> bool {
+        self != Self::No
+    }
+}
+
 /// What a commit writes of one execution.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceWrite {
     /// Instance, run and execution.
     pub key: ExecutionKey,
-    /// Whether the run begins here: its acceptance goes, with all rows of earlier runs of the id.
-    pub begins: bool,
+    /// Whether the run begins here.
+    pub begins: Begins,
     /// Events added to the history of the execution.
     pub history: Option<HistoryAppend>,
     /// The new status row, where something visible changed.
@@ -132,15 +152,23 @@ pub struct InstanceWrite {
 }
 
 impl InstanceWrite {
-    /// Rows that this touches.
+    /// Rows that this touches, in the store that needs most.
     #[must_use]
     pub fn rows(&self) -> usize {
-        usize::from(self.begins)
+        // Beside its status: the acceptance, a place in the list, and what is left of an earlier run.
+        let beginning = match self.begins {
+            Begins::No => 0,
+            Begins::Fresh => 1,
+            Begins::Accepted => 3,
+        };
+        beginning
             + usize::from(self.history.is_some())
             + usize::from(self.status.is_some())
             + usize::from(self.in_flight.touches())
             + self.timer.as_ref().map_or(0, |timer| {
-                usize::from(timer.from.is_some()) + usize::from(timer.to.is_some())
+                usize::from(timer.from.is_some())
+                    + usize::from(timer.to.is_some())
+                    + usize::from(self.status.is_none())
             })
     }
 

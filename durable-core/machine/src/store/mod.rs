@@ -10,11 +10,12 @@ mod query;
 mod snapshot;
 
 pub use commit::{
-    Commit, Consumed, Cursor, Head, HistoryAppend, InstanceWrite, OutboxWrite, RowChange, TimerMove,
+    Begins, Commit, Consumed, Cursor, Head, HistoryAppend, InstanceWrite, OutboxWrite, RowChange,
+    TimerMove,
 };
 pub use model::{Refusal, StoreModel};
 pub use query::{ListPage, ListQuery, ListToken};
 pub use snapshot::{
-    AcceptOutcome, ArrivalPosition, Arrivals, HistoryRow, SendOutcome, Snapshot, StoreLimits,
-    StoredInstance, TimerPage,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, HistoryRow, SendOutcome, Snapshot,
+    StoreLimits, StoredInstance, TimerPage, WorkResult,
 };

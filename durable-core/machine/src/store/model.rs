@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, Head, HistoryRow, InstanceWrite, ListPage,
-    ListQuery, ListToken, RowChange, SendOutcome, Snapshot, StoredInstance, TimerPage,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, Commit, Head, HistoryRow,
+    InstanceWrite, ListPage, ListQuery, ListToken, RowChange, SendOutcome, Snapshot,
+    StoredInstance, TimerPage, WorkResult,
 };
 use crate::model::{
     Acceptance, CommitNumber, Envelope, EnvelopeId, EventSeq, ExecutionNumber, Fence, InstanceId,
@@ -36,6 +37,7 @@ pub struct StoreModel {
     /// Nonce and run of the last start that began, so that a repeated accept is recognised.
     begun: BTreeMap<InstanceId, (StartNonce, RunNumber)>,
     envelopes: BTreeMap<u64, Envelope>,
+    results: BTreeMap<u64, WorkResult>,
     sequence: u64,
     counts: BTreeMap<RuntimeStatus, i64>,
     partition_count: u16,
@@ -197,19 +199,31 @@ impl StoreModel {
             .range(after.envelopes + 1..)
             .filter(|(_, envelope)| mine(&envelope.instance))
             .collect();
-        let more = acceptances.len() > limit || envelopes.len() > limit;
+        let mut results: Vec<_> = self
+            .results
+            .range(after.results + 1..)
+            .filter(|(_, result)| mine(&result.attempt.key.instance))
+            .collect();
+        let more = acceptances.len() > limit || envelopes.len() > limit || results.len() > limit;
+        results.truncate(limit);
         acceptances.truncate(limit);
         envelopes.truncate(limit);
         Arrivals {
             position: ArrivalPosition {
                 acceptances: acceptances.last().map_or(after.acceptances, |(seq, _)| *seq),
                 envelopes: envelopes.last().map_or(after.envelopes, |(seq, _)| **seq),
+                results: results.last().map_or(after.results, |(seq, _)| **seq),
             },
             acceptances: acceptances
                 .into_iter()
-                .map(|(_, acceptance)| acceptance.clone())
+                .map(|(_, acceptance)| AcceptedStart {
+                    acceptance: acceptance.clone(),
+                    fresh: false,
+                })
                 .collect(),
             envelopes: envelopes.into_iter().map(|(_, envelope)| envelope.clone()).collect(),
+            posts: Vec::new(),
+            results: results.into_iter().map(|(_, result)| result.clone()).collect(),
             more,
         }
     }
@@ -230,6 +244,7 @@ impl StoreModel {
         }
         for consumed in &commit.consumed {
             self.envelopes.retain(|_, envelope| envelope.id != consumed.id);
+            self.results.retain(|_, result| result.id != consumed.id);
         }
         for (status, delta) in &commit.counts {
             *self.counts.entry(*status).or_default() += delta;
@@ -255,7 +270,7 @@ impl StoreModel {
     pub fn accept(&mut self, acceptance: &Acceptance) -> AcceptOutcome {
         if let Some((_, earlier)) = self.acceptances.get(&acceptance.instance) {
             return if earlier.nonce == acceptance.nonce {
-                AcceptOutcome::Accepted(earlier.run)
+                AcceptOutcome::Accepted { run: earlier.run, fresh: false }
             } else {
                 AcceptOutcome::Active(Box::new(StatusRow::pending(earlier)))
             };
@@ -266,7 +281,7 @@ impl StoreModel {
                 && *nonce == acceptance.nonce
                 && !planted!(NonceForgotten)
             {
-                return AcceptOutcome::Accepted(*run);
+                return AcceptOutcome::Accepted { run: *run, fresh: false };
             }
             run = run.max(rows.status.run.next());
             if !rows.status.status.is_terminal() && acceptance.reuse != ReusePolicy::ReplaceActive {
@@ -282,7 +297,7 @@ impl StoreModel {
             *self.counts.entry(RuntimeStatus::Pending).or_default() += 1;
         }
         self.acceptances.insert(acceptance.instance.clone(), (self.sequence, acceptance));
-        AcceptOutcome::Accepted(run)
+        AcceptOutcome::Accepted { run, fresh: false }
     }
 
     /// Makes a command durable, if its instance is there and active.
@@ -301,6 +316,12 @@ impl StoreModel {
             self.envelopes.insert(self.sequence, envelope.clone());
         }
         SendOutcome::Sent
+    }
+
+    /// Makes the result of an offered attempt durable, until a commit lists it as consumed.
+    pub fn report(&mut self, result: WorkResult) {
+        self.sequence += 1;
+        self.results.insert(self.sequence, result);
     }
 
     /// The status of one instance. A start that was accepted shows as `Pending` from then on.
@@ -386,7 +407,7 @@ impl StoreModel {
         if id.partition(self.partition_count) != commit.partition {
             return contradiction("belongs to another partition");
         }
-        if write.begins {
+        if write.begins.a_run() {
             if write.status.is_none() || write.history.is_none() {
                 return contradiction("begins without status row or history");
             }
@@ -436,10 +457,10 @@ impl StoreModel {
         let id = &write.key.instance;
         let takes_place =
             self.instances.get(id).is_none_or(|rows| rows.status.run != write.key.run);
-        if write.begins {
+        if write.begins.a_run() {
             self.take_acceptance(write);
         }
-        if write.begins || takes_place {
+        if write.begins.a_run() || takes_place {
             self.take_place(write);
         }
         let Some(rows) = self.instances.get_mut(id) else { return };

@@ -1,7 +1,10 @@
 //! What a store gives back.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{
-    Acceptance, Envelope, EnvelopeId, EventSeq, Fence, InstanceId, Message, StatusRow, Timestamp,
+    Acceptance, AttemptKey, Envelope, EnvelopeId, EventSeq, Failure, Fence, InstanceId, Message,
+    Payload, Post, StatusRow, Timestamp,
 };
 
 use super::Head;
@@ -62,26 +65,58 @@ pub struct ArrivalPosition {
     pub acceptances: u64,
     /// Envelopes.
     pub envelopes: u64,
+    /// Results.
+    pub results: u64,
 }
 
 /// What reached a partition from outside.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Arrivals {
     /// Accepted starts, oldest first.
-    pub acceptances: Vec<Acceptance>,
+    pub acceptances: Vec<AcceptedStart>,
     /// Commands, oldest first.
     pub envelopes: Vec<Envelope>,
+    /// What owners of other partitions sent from other processes.
+    pub posts: Vec<Post>,
+    /// Results of attempts that were offered to other workers.
+    pub results: Vec<WorkResult>,
     /// Where to read on.
     pub position: ArrivalPosition,
     /// Whether there is more to read at once.
     pub more: bool,
 }
 
+/// A start that the store holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AcceptedStart {
+    /// The start.
+    pub acceptance: Acceptance,
+    /// The store vouches that it holds nothing else of the id: neither an earlier run nor the run that this
+    /// start begins. The owner need not look before it begins it.
+    pub fresh: bool,
+}
+
+/// The result of an attempt that ran with a worker which does not own its partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkResult {
+    /// Names the message that carries it: gone with the commit that lists it as consumed.
+    pub id: EnvelopeId,
+    /// Which attempt.
+    pub attempt: AttemptKey,
+    /// Its result.
+    pub result: Result<Payload, Box<Failure>>,
+}
+
 /// What became of a start.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AcceptOutcome {
-    /// It is durable, now or since an earlier try with the same nonce; the run has this number.
-    Accepted(crate::model::RunNumber),
+    /// It is durable, now or since an earlier try with the same nonce.
+    Accepted {
+        /// The number of the run.
+        run: crate::model::RunNumber,
+        /// As in [`AcceptedStart::fresh`].
+        fresh: bool,
+    },
     /// Refused, or not needed: this active instance has the id.
     Active(Box<StatusRow>),
 }

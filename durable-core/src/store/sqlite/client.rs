@@ -28,7 +28,7 @@ pub(super) fn accept(
     let id = &start.instance;
     if let Some(earlier) = acceptance(tx.conn, id)? {
         return Ok(if earlier.nonce == start.nonce {
-            AcceptOutcome::Accepted(earlier.run)
+            AcceptOutcome::Accepted { run: earlier.run, fresh: false }
         } else {
             AcceptOutcome::Active(Box::new(StatusRow::pending(&earlier)))
         });
@@ -43,7 +43,10 @@ pub(super) fn accept(
             .query_row((entry.key, nonce), |row| row.get(0))
             .optional()?;
         if let Some(run) = began {
-            return Ok(AcceptOutcome::Accepted(RunNumber(run.cast_unsigned())));
+            return Ok(AcceptOutcome::Accepted {
+                run: RunNumber(run.cast_unsigned()),
+                fresh: false,
+            });
         }
         if !entry.status.is_terminal()
             && start.reuse != ReusePolicy::ReplaceActive
@@ -71,7 +74,7 @@ pub(super) fn accept(
             nonce,
             Body(&encode_row(&start))
         ])?;
-    Ok(AcceptOutcome::Accepted(start.run))
+    Ok(AcceptOutcome::Accepted { run: start.run, fresh: false })
 }
 
 /// Makes a command durable.

@@ -32,7 +32,7 @@ pub(super) fn apply(
         if write.key.instance.partition(partitions) != commit.partition {
             return Err(one.contradiction("belongs to another partition"));
         }
-        if write.begins { one.begin()? } else { one.go_on()? }
+        if write.begins.a_run() { one.begin()? } else { one.go_on()? }
     }
     logs.close(tx, commit)?;
     for consumed in &commit.consumed {

@@ -28,16 +28,20 @@ use async_trait::async_trait;
 use futures::channel::oneshot;
 
 use durable_machine::model::{
-    Acceptance, Envelope, Fence, HubName, InstanceId, PartitionId, RuntimeStatus, StatusRow,
-    Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
+    StatusRow, Timestamp, WorkerId,
 };
+use durable_machine::partition::StartAttempt;
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, InstanceWrite, ListPage,
     ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+    WorkResult,
 };
 
 use super::memory::{default_hub_name, host_clock};
-use super::{Fleet, HubInfo, HubStore, Member, PartitionStore, StoreError, TakenWork, WorkItem};
+use super::{
+    Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, StoreError, TakenWork,
+};
 use lock::{Try, WorkerLock};
 use readers::Readers;
 use writer::{Kind, Lane, Writer};
@@ -51,6 +55,10 @@ const SMALL: Kind = Kind { inline: true, isolated: false, bytes: 512 };
 
 /// Whatever is opened once in a while: on the writer thread, alone with its savepoint.
 const RARE: Kind = Kind { inline: false, isolated: true, bytes: 4096 };
+
+/// How often the file is asked whether another process wrote: while one does, and at rest.
+const POLL_BUSY: Duration = Duration::from_millis(20);
+const POLL_IDLE: Duration = Duration::from_millis(250);
 
 /// How a hub is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +192,14 @@ impl SqliteStore {
     fn partitions(&self) -> u16 {
         self.inner.options.partitions
     }
+
+    /// A number that changes whenever another process wrote to the file, or a client of this one sent
+    /// something.
+    fn version(&self) -> Result<u64, StoreError> {
+        // Both only grow, so that their sum changes when one of them does.
+        let arrived = self.inner.arrived.load(Ordering::Relaxed);
+        Ok(self.lane().version()?.wrapping_add(arrived))
+    }
 }
 
 impl fmt::Debug for SqliteStore {
@@ -263,6 +279,10 @@ impl PartitionStore for SqliteStore {
         Ok(arrivals)
     }
 
+    async fn post(&self, _to: PartitionId, _posts: Vec<Post>) -> Result<(), StoreError> {
+        Err(not_shared())
+    }
+
     async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
         let kind = Kind {
             inline: commit.rows() <= INLINE_ROWS_MAX,
@@ -332,18 +352,29 @@ impl HubStore for SqliteStore {
         })
     }
 
-    async fn version(&self) -> Result<u64, StoreError> {
-        // Both only grow, so that their sum changes when one of them does.
-        let arrived = self.inner.arrived.load(Ordering::Relaxed);
-        Ok(self.lane().version()?.wrapping_add(arrived))
+    async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {
+        let mut pause = POLL_BUSY;
+        loop {
+            let version = self.version()?;
+            if Some(version) != known {
+                return Ok(version);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLL_IDLE);
+        }
     }
 }
 
 #[async_trait]
 impl Fleet for SqliteStore {
-    async fn heartbeat(&self, member: &Member) -> Result<(), StoreError> {
+    fn sharing(&self) -> Option<Sharing> {
+        None
+    }
+
+    async fn heartbeat(&self, member: &Member) -> Result<bool, StoreError> {
         let member = member.clone();
-        self.lane().write(SMALL, move |tx| fleet::heartbeat(tx, &member)).await
+        self.lane().write(SMALL, move |tx| fleet::heartbeat(tx, &member)).await?;
+        Ok(false)
     }
 
     /// The worker that holds the lock of the file, once it said that it lives: there is no other.
@@ -373,31 +404,35 @@ impl Fleet for SqliteStore {
         removed
     }
 
-    async fn offer(&self, work: Vec<WorkItem>) -> Result<(), StoreError> {
-        self.lane().write(RARE, move |tx| fleet::offer(tx, &work)).await
+    async fn offer(&self, _work: Vec<StartAttempt>) -> Result<(), StoreError> {
+        Err(not_shared())
     }
 
     async fn take(
         &self,
         _worker: WorkerId,
-        limit: usize,
-        visibility: Duration,
+        _limit: usize,
+        _visibility: Duration,
     ) -> Result<Vec<TakenWork>, StoreError> {
-        if !self.inner.readers.read(fleet::on_offer)? {
-            return Ok(Vec::new());
-        }
-        self.lane().write(RARE, move |tx| fleet::take(tx, limit, visibility)).await
+        Err(not_shared())
     }
 
-    async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<bool, StoreError> {
-        let receipt = work.receipt.clone();
-        self.lane().write(SMALL, move |tx| fleet::renew(tx, &receipt, visibility)).await
+    async fn renew(&self, _work: &TakenWork, _visibility: Duration) -> Result<Renewal, StoreError> {
+        Err(not_shared())
     }
 
-    async fn finish(&self, work: &TakenWork) -> Result<bool, StoreError> {
-        let receipt = work.receipt.clone();
-        self.lane().write(SMALL, move |tx| fleet::finish(tx, &receipt)).await
+    async fn finish(&self, _work: &TakenWork, _result: WorkResult) -> Result<bool, StoreError> {
+        Err(not_shared())
     }
+
+    async fn withdraw(&self, _attempts: Vec<AttemptKey>) -> Result<(), StoreError> {
+        Err(not_shared())
+    }
+}
+
+/// What is asked for takes a second worker, and a file has one at a time.
+fn not_shared() -> StoreError {
+    StoreError::Unusable("a hub in a file is not shared between workers".into())
 }
 
 fn try_for_a_while(lock: &WorkerLock, worker: WorkerId) -> Result<Try, StoreError> {

@@ -7,7 +7,7 @@ use durable_machine::model::{
     Acceptance, Envelope, EnvelopeId, Fence, InstanceId, Message, PartitionId, Timestamp,
 };
 use durable_machine::store::{
-    ArrivalPosition, Arrivals, Head, HistoryRow, Snapshot, StoredInstance, TimerPage,
+    AcceptedStart, ArrivalPosition, Arrivals, Head, HistoryRow, Snapshot, StoredInstance, TimerPage,
 };
 
 use super::super::memory::host_clock;
@@ -253,7 +253,7 @@ pub(super) fn arrivals(
         "SELECT seq, body FROM acceptances WHERE seq > ?1 AND partition = ?2 ORDER BY seq LIMIT ?3",
         after.acceptances,
         &mut |seq, body| match decode_row::<Acceptance>(body) {
-            Ok(acceptance) => acceptances.push(acceptance),
+            Ok(acceptance) => acceptances.push(AcceptedStart { acceptance, fresh: false }),
             // A start is never thrown away. It stays pending, and its load says why.
             Err(error) => tracing::error!(seq, %error, "an accepted start cannot be read"),
         },
@@ -273,8 +273,11 @@ pub(super) fn arrivals(
             }
         },
     )?;
-    let position = ArrivalPosition { acceptances: last_acceptance, envelopes: last_envelope };
-    Ok((Arrivals { acceptances, envelopes, position, more }, dead))
+    let position =
+        ArrivalPosition { acceptances: last_acceptance, envelopes: last_envelope, results: 0 };
+    let arrivals =
+        Arrivals { acceptances, envelopes, posts: Vec::new(), results: Vec::new(), position, more };
+    Ok((arrivals, dead))
 }
 
 /// Moves commands that cannot be read out of the way.

@@ -120,14 +120,6 @@ CREATE TABLE members (
     body TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Activities offered to whichever worker has room.
-CREATE TABLE work (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    hidden_until INTEGER NOT NULL,
-    receipt TEXT,                   -- of the worker that took it last
-    body TEXT NOT NULL
-) STRICT;
-
 -- Rows that could not be read and were moved out of the way, for a person to look at.
 CREATE TABLE dead_letters (
     number INTEGER PRIMARY KEY,

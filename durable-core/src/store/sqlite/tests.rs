@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use durable_machine::codec::encode_row;
 use durable_machine::model::{CommitNumber, Fence, PartitionId};
-use durable_machine::store::{Commit, Head};
+use durable_machine::store::{Commit, Head, ListQuery};
 use futures::executor::block_on;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -89,7 +89,7 @@ fn the_death_of_the_writer_is_told_at_once_to_those_that_wait_and_to_all_later_c
         let Err(StoreError::Unusable(text)) = late else { panic!("{late:?}") };
         assert!(text.contains("a fault of the test"), "{text}");
         assert!(block_on(store.open(P0)).is_err());
-        assert!(block_on(store.version()).is_err());
+        assert!(store.version().is_err());
     }
     assert!(began.elapsed() < Duration::from_secs(1));
     // Reading goes on.
@@ -121,30 +121,34 @@ fn a_full_disk_stops_writing_until_there_is_room_and_never_reading() {
         set.expect("a pragma");
     };
     pages(1);
-    let offer = |n: usize| {
-        let item = super::super::WorkItem {
-            key: durable_machine::model::ExecutionKey {
-                instance: durable_machine::model::InstanceId::new("a").expect("valid"),
-                run: durable_machine::model::RunNumber(1),
-                execution: durable_machine::model::ExecutionNumber(0),
-            },
-            call: durable_machine::model::CallNumber(0),
-            attempt: durable_machine::model::Attempt::FIRST,
+    let start = |n: u128| {
+        let input = durable_machine::model::Payload::of(&"x".repeat(60_000)).expect("JSON");
+        let instance = durable_machine::model::InstanceId::new(format!("a{n}")).expect("valid");
+        let acceptance = durable_machine::model::Acceptance {
+            instance,
+            run: durable_machine::model::RunNumber(1),
+            nonce: durable_machine::model::StartNonce(uuid::Uuid::from_u128(n)),
             name: "ship".into(),
-            input: durable_machine::model::Payload::of(&"x".repeat(20_000)).expect("JSON"),
+            input,
+            accepted_at: durable_machine::model::Timestamp::default(),
+            reuse: durable_machine::model::ReusePolicy::default(),
+            scheduled_for: None,
+            parent: None,
+            version: None,
+            tags: Vec::new(),
+            trace: None,
         };
-        block_on(super::super::Fleet::offer(&store, vec![item; n]))
+        block_on(store.accept(&acceptance))
     };
-    let full = offer(3);
+    let full = start(1);
     let Err(StoreError::Busy { reason, .. }) = full else { panic!("{full:?}") };
     assert!(reason.starts_with("disk full"), "{reason}");
-    let worker = durable_machine::model::WorkerId(uuid::Uuid::nil());
-    let take = || block_on(super::super::Fleet::take(&store, worker, 10, Duration::ZERO));
-    assert_eq!(take().expect("reading goes on").len(), 0, "nothing of it is there");
+    let listed = || block_on(store.list(&ListQuery::default(), None, 10));
+    assert_eq!(listed().expect("reading goes on").rows.len(), 0, "nothing of it is there");
     assert!(block_on(store.counts()).is_ok());
     pages(1_000_000);
-    offer(3).expect("there is room");
-    assert_eq!(take().expect("no fault").len(), 3);
+    start(1).expect("there is room");
+    assert_eq!(listed().expect("no fault").rows.len(), 1);
     block_on(store.commit(fence, head_commit(1, true))).expect("the fence still holds");
 }
 

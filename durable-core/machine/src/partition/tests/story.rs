@@ -40,8 +40,8 @@ use crate::partition::{
 };
 use crate::replay::{Action, ForeignWake, Orchestration, OrchestratorFn};
 use crate::store::{
-    AcceptOutcome, ArrivalPosition, Commit, HistoryAppend, InstanceWrite, ListQuery, RowChange,
-    SendOutcome, StoreLimits, StoreModel,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Begins, Commit, HistoryAppend, InstanceWrite,
+    ListQuery, RowChange, SendOutcome, StoreLimits, StoreModel,
 };
 
 const BEGINNING: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -381,7 +381,7 @@ impl World {
             HistoryAppend { first, count: encoder.count(), at: self.now, body: encoder.finish() };
         let write = InstanceWrite {
             key,
-            begins: false,
+            begins: Begins::No,
             history: Some(append),
             status: None,
             in_flight: RowChange::Keep,
@@ -468,7 +468,10 @@ impl World {
                 let instance = self.instance(&mut words);
                 let stored = self.store.load(&instance).and_then(|stored| stored.acceptance);
                 let acceptance = stored.expect("an acceptance");
-                self.input_for(&instance, Input::Accepted(Box::new(acceptance)));
+                self.input_for(
+                    &instance,
+                    Input::Accepted { acceptance: Box::new(acceptance), fresh: false },
+                );
             }
             "begin" => {
                 let attempt = self.attempt(&mut words);
@@ -796,7 +799,7 @@ impl World {
             self.input_for(&instance_id, input);
         } else {
             let answer = match self.store.accept(&acceptance) {
-                AcceptOutcome::Accepted(run) => Answer::Started(run),
+                AcceptOutcome::Accepted { run, .. } => Answer::Started(run),
                 AcceptOutcome::Active(row) => Answer::Refused(row.status.to_string()),
             };
             self.answers.insert(ticket, answer);
@@ -919,8 +922,9 @@ impl World {
         let arrivals = self.store.arrivals(partition, owner.position, 50);
         let progress = !arrivals.acceptances.is_empty() || !arrivals.envelopes.is_empty();
         owner.position = arrivals.position;
-        for acceptance in arrivals.acceptances {
-            self.input(index, Input::Accepted(Box::new(acceptance)));
+        for AcceptedStart { acceptance, fresh } in arrivals.acceptances {
+            let acceptance = Box::new(acceptance);
+            self.input(index, Input::Accepted { acceptance, fresh });
         }
         for envelope in arrivals.envelopes {
             self.input(index, Input::Arrived(Box::new(envelope)));
@@ -1474,7 +1478,7 @@ fn brief(commit: &Commit) -> String {
             text,
             "{}[{}{events}; {status}{}{}] ",
             write.key.instance,
-            if write.begins { "begins: " } else { "" },
+            if write.begins.a_run() { "begins: " } else { "" },
             if write.in_flight.touches() { "; in flight" } else { "" },
             if write.timer.is_some() { "; timer" } else { "" },
         );

@@ -28,7 +28,7 @@ impl World {
                 .map(|write| format!(
                     "{}{}{}",
                     write.key,
-                    if write.begins { " begins" } else { "" },
+                    if write.begins.a_run() { " begins" } else { "" },
                     write.history.as_ref().map_or(String::new(), |h| format!(
                         " +{} events from {}",
                         h.count, h.first

@@ -377,8 +377,10 @@ impl World {
             if let Some(envelope) = arrivals.envelopes.iter().find(|e| waiting(&e.instance)) {
                 return Err(format!("I8: command {} was never taken", envelope.id));
             }
-            if let Some(start) = arrivals.acceptances.iter().find(|a| waiting(&a.instance)) {
-                return Err(format!("I8: the start of {} never began", start.instance));
+            if let Some(start) =
+                arrivals.acceptances.iter().find(|a| waiting(&a.acceptance.instance))
+            {
+                return Err(format!("I8: the start of {} never began", start.acceptance.instance));
             }
             let snapshot = self.store.open(partition);
             if let Some(message) = snapshot.outbox.first() {

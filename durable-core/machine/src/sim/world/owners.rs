@@ -11,7 +11,7 @@ use crate::replay::{ForeignWake, OrchestratorFn};
 use crate::sim::checker::Checker;
 use crate::sim::code;
 use crate::sim::faults::Fault;
-use crate::store::ArrivalPosition;
+use crate::store::{AcceptedStart, ArrivalPosition};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct OwnerId(u32);
@@ -371,7 +371,9 @@ impl World {
             Delivery::Command(envelope, remember, ticket) => {
                 Input::Command { envelope: Box::new(envelope), remember, ticket }
             }
-            Delivery::Accepted(acceptance) => Input::Accepted(Box::new(acceptance)),
+            Delivery::Accepted(acceptance) => {
+                Input::Accepted { acceptance: Box::new(acceptance), fresh: false }
+            }
             Delivery::Arrived(envelope) => Input::Arrived(Box::new(envelope)),
             Delivery::Message(message) => Input::Message(Box::new(message)),
             Delivery::Confirmed(by, upto) => Input::Confirmed { by, upto },
@@ -458,7 +460,7 @@ impl World {
         let from = if again { ArrivalPosition::default() } else { owner.position };
         let arrivals = self.store.arrivals(partition, from, self.page);
         owner.position = arrivals.position;
-        for acceptance in arrivals.acceptances {
+        for AcceptedStart { acceptance, .. } in arrivals.acceptances {
             let delay = self.transit();
             self.after(delay, Happening::Feed(id, Delivery::Accepted(acceptance)));
         }

@@ -76,7 +76,7 @@ impl World {
                     let delay = self.rng.within(SECOND, 5 * MINUTE);
                     let wish = Wish::Start { token, acceptance, way: Way::Stored };
                     self.after(delay, Happening::Client(wish));
-                } else if let AcceptOutcome::Accepted(run) = outcome
+                } else if let AcceptOutcome::Accepted { run, .. } = outcome
                     && let Some(start) = self.journal.starts.get_mut(&token)
                 {
                     start.told = Some(run);
