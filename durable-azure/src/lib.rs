@@ -1,4 +1,9 @@
 //! Azure Storage (Tables, Queues and Blobs) as a store for `durable-core`.
-//!
-//! This crate holds no code yet. `durable-core` runs on a SQLite file today; the store traits, the
-//! row layout and the event format it uses are the ones this crate will implement.
+
+mod connection;
+// The store is what uses it.
+#[allow(dead_code, unused_imports, reason = "the store on top of it is being written")]
+mod service;
+pub mod telemetry;
+
+pub use connection::{ConnectError, Connection, Endpoints, TokenCredential};
