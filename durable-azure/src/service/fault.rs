@@ -128,7 +128,7 @@ pub(super) fn code(header: Option<&str>, body: &Bytes) -> String {
     in_xml.map(|(code, _)| code.to_owned()).unwrap_or_default()
 }
 
-/// Code and message of an error as the table service writes it.
+/// Code and message of an error as the table service writes it. More may follow: the boundary of a transaction's part.
 pub(super) fn odata_error(text: &str) -> Option<(String, String)> {
     #[derive(serde::Deserialize)]
     struct Body {
@@ -146,7 +146,7 @@ pub(super) fn odata_error(text: &str) -> Option<(String, String)> {
         #[serde(default)]
         value: String,
     }
-    let body: Body = serde_json::from_str(text.trim()).ok()?;
+    let body: Body = serde_json::Deserializer::from_str(text).into_iter().next()?.ok()?;
     Some((body.error.code, body.error.message.value))
 }
 
