@@ -215,7 +215,7 @@ impl Credential {
         let token = token.trim_start_matches('?');
         let has_signature = token.split('&').any(|pair| pair.starts_with("sig="));
         if !has_signature {
-            return Err(ConnectError::invalid(parse::SAS, "has no signature (sig=)"));
+            return Err(ConnectError::invalid(parse::SAS, "has no signature in it"));
         }
         Ok(Self::Sas(Secret::new(token.to_owned())))
     }

@@ -181,17 +181,22 @@ fn unsigned(error: &azure_core::Error) -> Fault {
     if !matches!(error.kind(), ErrorKind::Credential) {
         return Fault::malformed(format!("a request that cannot be built: {error}"));
     }
+    let mut why = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
-        let kind = inner.downcast_ref::<azure_core::Error>().map(azure_core::Error::kind);
-        if matches!(kind, Some(ErrorKind::Io)) {
+        let known = inner.downcast_ref::<azure_core::Error>();
+        if known.is_some_and(|known| matches!(known.kind(), ErrorKind::Io)) {
             return Fault::Unreachable {
                 reason: "the source of tokens does not answer".to_owned(),
             };
         }
+        // Other errors may show headers and bodies of the exchange.
+        if let Some(known) = known {
+            why = format!("{why}: {known}");
+        }
         source = inner.source();
     }
-    Fault::Denied { reason: format!("no signature or token for the request: {error}") }
+    Fault::Denied { reason: format!("no signature or token for the request: {why}") }
 }
 
 /// Grows with each try. Half of it is chance, so that workers do not come back all at once.

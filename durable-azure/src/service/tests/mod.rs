@@ -3,6 +3,7 @@
 mod container;
 mod faults;
 mod queue;
+mod secrets;
 
 mod server;
 mod table;
