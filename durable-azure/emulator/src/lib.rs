@@ -1,6 +1,7 @@
 //! Azurite, the emulator of Azure Storage, as a child process, for tests.
 //!
-//! `make emulator` installs it. Everything that it holds is in its memory and gone with it.
+//! `make emulator` installs it. Everything that it holds is in its memory and gone with it. A [`proxy`] in
+//! front of it injects faults.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), durable_emulator::EmulatorError> {
@@ -11,6 +12,7 @@
 //! ```
 
 mod process;
+pub mod proxy;
 mod service;
 
 pub use process::{Emulator, EmulatorError};

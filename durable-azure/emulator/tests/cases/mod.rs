@@ -1,1 +1,3 @@
+mod account;
 mod process;
+mod proxy;
