@@ -44,6 +44,15 @@ impl Place {
     }
 }
 
+/// Waits until it holds, or fails after a while.
+fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(20), "not yet: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 fn number(conn: &rusqlite::Connection, sql: &str) -> i64 {
     conn.query_row(sql, [], |row| row.get(0)).expect("a number")
 }

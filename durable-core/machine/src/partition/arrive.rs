@@ -144,7 +144,7 @@ impl Partition {
             self.core.stats.dropped += 1;
             return;
         };
-        self.core.attempt_result(instance, entry, call, result);
+        self.core.attempt_result(instance, entry, call, result, None);
         self.core.proceed(instance, entry);
     }
 }
@@ -160,13 +160,15 @@ fn open_call<'a>(entry: &'a mut Entry, attempt: &AttemptKey) -> Option<(&'a mut 
 }
 
 impl Core {
-    /// Takes the answer of a running attempt: settles the call, or sets up its next attempt.
+    /// Takes the answer of a running attempt: settles the call, or sets up its next attempt. `report` names
+    /// the message that brought it, if one did: it is consumed with what it leads to, not before.
     pub(super) fn attempt_result(
         &mut self,
         instance: &InstanceId,
         entry: &mut Entry,
         call: CallNumber,
         result: Result<Payload, Box<Failure>>,
+        report: Option<EnvelopeId>,
     ) {
         let now = self.now;
         let Some(run) = entry.active() else { return };
@@ -203,8 +205,13 @@ impl Core {
             }
         };
         match settled {
-            Some(result) => entry.arrivals.push_back(Arrival::Settled { call, attempts, result }),
+            Some(result) => {
+                entry.arrivals.push_back(Arrival::Settled { call, attempts, result, report });
+            }
             None => {
+                if let Some(report) = report {
+                    entry.writes.consume_result(report);
+                }
                 entry.writes.in_flight = true;
                 entry.writes.touch();
                 self.queue(instance, entry);
@@ -284,7 +291,7 @@ impl Core {
                     );
                     let cancel = Effect::CancelAttempt(run.attempt_key(call, open));
                     entry.writes.effect(cancel);
-                    self.attempt_result(instance, entry, call, Err(Box::new(failure)));
+                    self.attempt_result(instance, entry, call, Err(Box::new(failure)), None);
                 }
             }
         }
@@ -314,7 +321,10 @@ impl Core {
                     self.record_and_turn(instance, entry, EventKind::TimerFired { call });
                 }
             }
-            Arrival::Settled { call, attempts, result } => {
+            Arrival::Settled { call, attempts, result, report } => {
+                if let Some(report) = report {
+                    entry.writes.consume_result(report);
+                }
                 self.apply_settled(instance, entry, call, attempts, result);
             }
             Arrival::Stashed(Stashed::Raise { name, input, id }) => {
@@ -692,10 +702,16 @@ impl Core {
     /// The answer of an attempt that ran with another worker.
     fn apply_reported(&mut self, instance: &InstanceId, entry: &mut Entry, reported: WorkResult) {
         let WorkResult { id, attempt, result } = reported;
-        entry.writes.consume_result(&id);
         match open_call(entry, &attempt) {
-            Some((_, call)) => self.attempt_result(instance, entry, call, result),
-            None => self.stats.dropped += 1,
+            Some((_, call)) if planted!(ReportConsumedEarly) => {
+                entry.writes.consume_result(id);
+                self.attempt_result(instance, entry, call, result, None);
+            }
+            Some((_, call)) => self.attempt_result(instance, entry, call, result, Some(id)),
+            None => {
+                self.stats.dropped += 1;
+                entry.writes.consume_result(id);
+            }
         }
     }
 
@@ -790,7 +806,7 @@ impl Core {
         status: RuntimeStatus,
         output: Option<Payload>,
         failure: Option<Failure>,
-        unconsumed: Vec<UnconsumedEvent>,
+        mut unconsumed: Vec<UnconsumedEvent>,
         cancelled: Vec<AttemptKey>,
     ) {
         let Life::Active(run) = &mut entry.life else { return };
@@ -800,6 +816,19 @@ impl Core {
         row.output = output;
         row.failure = failure;
         row.hold = None;
+        // What was stashed and is on its way to the code stands in no row once the run has ended.
+        let (stashed, rest) = std::mem::take(&mut entry.arrivals)
+            .into_iter()
+            .partition(|arrival| matches!(arrival, Arrival::Stashed(_)));
+        entry.arrivals = rest;
+        let stashed: VecDeque<Arrival> = stashed;
+        entry.covered = entry.covered.saturating_sub(stashed.len());
+        unconsumed.extend(stashed.into_iter().filter_map(|arrival| match arrival {
+            Arrival::Stashed(Stashed::Raise { name, input, id }) => {
+                Some(UnconsumedEvent { name, input, id })
+            }
+            _ => None,
+        }));
         for event in unconsumed.into_iter().filter(|_| !planted!(UnconsumedNotListed)) {
             list_unconsumed(&mut row, event);
         }

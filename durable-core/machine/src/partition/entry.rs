@@ -91,6 +91,8 @@ pub(super) enum Arrival {
         call: CallNumber,
         attempts: u32,
         result: Result<Payload, Box<Failure>>,
+        /// The message that brought it.
+        report: Option<EnvelopeId>,
     },
     /// What arrived while the instance was held.
     Stashed(Stashed),
@@ -202,8 +204,11 @@ impl Writes {
     }
 
     /// Notes that a result was taken. A second arrival matches no open attempt: it need not be remembered.
-    pub(super) fn consume_result(&mut self, id: &EnvelopeId) {
-        self.consumed.push(Consumed { id: id.clone(), remember: false });
+    pub(super) fn consume_result(&mut self, id: EnvelopeId) {
+        if planted!(ReportNotConsumed) {
+            return;
+        }
+        self.consumed.push(Consumed { id, remember: false });
         self.any = true;
     }
 
@@ -273,6 +278,13 @@ impl Entry {
         self.covered = 0;
         if planted!(ResultReachesNextRun) {
             return;
+        }
+        for arrival in &mut self.arrivals {
+            if let Arrival::Settled { report, .. } = arrival
+                && let Some(report) = report.take()
+            {
+                self.writes.consume_result(report);
+            }
         }
         self.arrivals.retain(|arrival| match arrival {
             Arrival::Begin { .. }

@@ -173,7 +173,7 @@ impl Core {
             return false;
         }
         self.patient.since.get_or_insert(self.now);
-        self.patience_ends().is_some_and(|end| end > self.now)
+        self.patience_ends().is_some_and(|end| end > self.now) || planted!(PatienceNeverEnds)
     }
 
     /// When what waits for more is committed in any case.

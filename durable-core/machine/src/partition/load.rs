@@ -319,7 +319,9 @@ impl Core {
                     entry.writes.in_flight = true;
                 }
                 Ok(()) => super::arrive::start_attempt(entry, call),
-                Err(failure) => self.attempt_result(instance, entry, call, Err(Box::new(failure))),
+                Err(failure) => {
+                    self.attempt_result(instance, entry, call, Err(Box::new(failure)), None);
+                }
             }
         }
     }

@@ -52,6 +52,10 @@ faults! {
     Loss: "delivery lost",
     /// An attempt's answer comes twice, or to another owner.
     AnswerTwice: "attempt answered twice",
+    /// An attempt is offered to other workers instead of running with the owner.
+    Offer: "attempt offered to other workers",
+    /// A taken offer is taken again before its result is there.
+    TakenTwice: "offer taken twice",
     /// A new owner's clock differs by up to five minutes.
     ClockJump: "clock jumped between owners",
     /// A client does not hear what became of its request and asks again.
@@ -144,7 +148,7 @@ impl Rates {
             Fault::Busy => 300,
             Fault::CommitLate => 500,
             Fault::Delay | Fault::Duplicate | Fault::Loss | Fault::AnswerTwice => 250,
-            Fault::ClockJump | Fault::ClientRetry => 500,
+            Fault::ClockJump | Fault::ClientRetry | Fault::Offer | Fault::TakenTwice => 500,
             Fault::CodeMissing | Fault::CodeWrong => 300,
             Fault::Damage => 300,
             Fault::ForeignWake => 800,

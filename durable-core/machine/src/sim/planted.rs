@@ -57,6 +57,12 @@ planted_bugs! {
     RunningCallsForgotten,
     /// A new owner starts what is offered to other workers.
     OfferedStartedAgain,
+    /// The result of an offered attempt stays in the store.
+    ReportNotConsumed,
+    /// The result of an offered attempt goes from the store before what it leads to is written.
+    ReportConsumedEarly,
+    /// Results that may wait for more wait for ever.
+    PatienceNeverEnds,
     /// A result reaches the run that took the place of the one that waits for it.
     ResultReachesNextRun,
 

@@ -17,7 +17,7 @@ use crate::model::{
     PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
 };
 use crate::partition::{Answer, AttemptKey, StartAttempt};
-use crate::store::{Commit, ListQuery, StoreModel};
+use crate::store::{Commit, InstanceWrite, ListQuery, RowChange, StoreModel};
 
 /// What was found to be wrong, in a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -35,10 +35,26 @@ pub(super) struct Checker {
     /// Executions that something outside a turn has woken, while nothing disturbed their partition.
     woken: BTreeMap<ExecutionKey, Timestamp>,
     backoffs: BTreeMap<AttemptKey, i64>,
+    /// Attempts of which a commit said that other workers may take them.
+    offered: BTreeSet<AttemptKey>,
     /// Instances whose stored rows were damaged on purpose: nothing is promised of them.
     pub(super) damaged: BTreeSet<InstanceId>,
     /// Instances that an owner said it holds: what they had consumed may not be known.
     pub(super) told_held: BTreeSet<InstanceId>,
+}
+
+/// What the row of work in flight says of offers.
+#[derive(serde::Deserialize)]
+struct InFlightSeen {
+    #[serde(default)]
+    calls: BTreeMap<CallNumber, CallSeen>,
+}
+
+#[derive(serde::Deserialize)]
+struct CallSeen {
+    attempt: Attempt,
+    #[serde(default)]
+    offered: bool,
 }
 
 /// One run of an instance, as the store showed it.
@@ -107,6 +123,7 @@ impl Checker {
             format!("a commit has {} rows, the store takes {rows_max}", commit.rows())
         })?;
         for write in &commit.instances {
+            self.note_offered(write);
             let before = self.archived(&write.key).map_or(0, |archived| archived.events.len());
             self.look_at(commit.partition, &write.key.instance, store)?;
             for (instance, token) in self.sent_since(&write.key, before) {
@@ -120,6 +137,15 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    fn note_offered(&mut self, write: &InstanceWrite) {
+        let RowChange::Set(body) = &write.in_flight else { return };
+        let Ok(row) = codec::decode_row::<InFlightSeen>(body) else { return };
+        for (call, record) in row.calls.into_iter().filter(|(_, record)| record.offered) {
+            let attempt = record.attempt;
+            self.offered.insert(AttemptKey { key: write.key.clone(), call, attempt });
+        }
     }
 
     fn archived(&self, key: &ExecutionKey) -> Option<&Archived> {
@@ -235,6 +261,9 @@ impl Checker {
         if self.damaged.contains(&key.instance) {
             return Ok(());
         }
+        holds(!self.offered.contains(&start.attempt), || {
+            format!("I5: attempt {attempt} of call {call} of {key} starts, though it is on offer")
+        })?;
         let scheduled = self.archived(key).and_then(|archived| archived.scheduled(*call)).ok_or_else(|| {
             format!("I5: attempt {attempt} of call {call} of {key} starts, its schedule is not stored")
         })?;

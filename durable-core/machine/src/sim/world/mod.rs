@@ -23,7 +23,9 @@ use crate::model::{
     MessageNumber, PartitionId, Payload, RuntimeStatus, Timestamp,
 };
 use crate::partition::{AttemptKey, StartAttempt, Ticket};
-use crate::store::{Commit, ListQuery, StoreLimits, StoreModel, StoredInstance, TimerPage};
+use crate::store::{
+    Commit, ListQuery, StoreLimits, StoreModel, StoredInstance, TimerPage, WorkResult,
+};
 use owners::{Owner, OwnerId, Worker, WorkerId};
 
 const MILLI: i64 = 1_000;
@@ -45,7 +47,9 @@ const ROUNDS_MAX: u32 = 120;
 enum Delivery {
     Start(Acceptance, Ticket),
     Command(Envelope, bool, Ticket),
-    Accepted(Acceptance),
+    Accepted(Acceptance, bool),
+    Offered(AttemptKey),
+    Reported(WorkResult),
     Arrived(Envelope),
     Message(Message),
     Confirmed(PartitionId, MessageNumber),
@@ -86,6 +90,10 @@ enum Happening {
     CommitAnswered(OwnerId, CommitNumber, Outcome),
     /// An attempt of an activity runs, where its owner lives.
     Body(OwnerId, Box<StartAttempt>),
+    /// A worker that took an offered attempt runs it, whatever becomes of its owner.
+    Offered(Box<StartAttempt>),
+    /// Its result reaches the store.
+    Report(WorkResult),
     /// A partition without an owner gets one.
     Open(PartitionId),
     Client(Wish),
@@ -112,6 +120,8 @@ pub(super) struct World {
     workers: BTreeMap<WorkerId, Worker>,
     next_owner: u32,
     next_worker: u32,
+    /// Results of offered attempts so far.
+    reports: u64,
     clients: Clients,
     journal: Journal,
     checker: Checker,
@@ -129,7 +139,11 @@ impl World {
             commit_rows_max: 99,
             commit_bytes_max: 3_500_000,
             redelivers: true,
-            result_delay: std::time::Duration::ZERO,
+            result_delay: std::time::Duration::from_millis(if rng.chance(500) {
+                0
+            } else {
+                rng.below(200)
+            }),
         };
         if rates.of(Fault::Cut) > 0 {
             limits.commit_rows_max = 7 + rng.index(20);
@@ -157,6 +171,7 @@ impl World {
             workers: BTreeMap::new(),
             next_owner: 0,
             next_worker: 0,
+            reports: 0,
             clients,
             journal: Journal::default(),
             checker: Checker::default(),
@@ -262,6 +277,14 @@ impl World {
                 self.run_body(owner, &start);
                 Ok(())
             }
+            Happening::Offered(start) => {
+                self.run_offered(&start);
+                Ok(())
+            }
+            Happening::Report(result) => {
+                self.report_result(result);
+                Ok(())
+            }
             Happening::Open(partition) => self.open(partition),
             Happening::Client(wish) => self.client(wish),
             Happening::WakeOutside => {
@@ -354,7 +377,11 @@ impl World {
             .rows
             .into_iter()
             .filter(|row| !row.status.is_terminal())
-            .map(|row| format!("{} is {}", row.key(), row.status))
+            .map(|row| {
+                let open = self.store.load(&row.instance).and_then(|stored| stored.in_flight);
+                let open = open.map(|row| String::from_utf8_lossy(&row).into_owned());
+                format!("{} is {}, in flight {open:?}", row.key(), row.status)
+            })
             .collect();
         format!("{} never end: {}", left.len(), left.join(", "))
     }
@@ -376,6 +403,10 @@ impl World {
             let waiting = |id: &InstanceId| !self.checker.damaged.contains(id);
             if let Some(envelope) = arrivals.envelopes.iter().find(|e| waiting(&e.instance)) {
                 return Err(format!("I8: command {} was never taken", envelope.id));
+            }
+            if let Some(result) = arrivals.results.iter().find(|r| waiting(&r.attempt.key.instance))
+            {
+                return Err(format!("I5: result {} was never taken", result.id));
             }
             if let Some(start) =
                 arrivals.acceptances.iter().find(|a| waiting(&a.acceptance.instance))

@@ -11,7 +11,7 @@ use crate::replay::{ForeignWake, OrchestratorFn};
 use crate::sim::checker::Checker;
 use crate::sim::code;
 use crate::sim::faults::Fault;
-use crate::store::{AcceptedStart, ArrivalPosition};
+use crate::store::{AcceptedStart, ArrivalPosition, WorkResult};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct OwnerId(u32);
@@ -355,7 +355,9 @@ impl World {
     pub(super) fn feed(&mut self, id: OwnerId, delivery: Delivery) {
         let Some(owner) = self.owners.get(&id) else { return };
         let now = self.clock_of(owner);
-        if let Delivery::AttemptEnded(attempt, _) = &delivery {
+        if let Delivery::AttemptEnded(attempt, _) | Delivery::Reported(WorkResult { attempt, .. }) =
+            &delivery
+        {
             let at = now.max(owner.machine.now());
             self.checker.attempt_answered(attempt, at);
         }
@@ -371,9 +373,11 @@ impl World {
             Delivery::Command(envelope, remember, ticket) => {
                 Input::Command { envelope: Box::new(envelope), remember, ticket }
             }
-            Delivery::Accepted(acceptance) => {
-                Input::Accepted { acceptance: Box::new(acceptance), fresh: false }
+            Delivery::Accepted(acceptance, fresh) => {
+                Input::Accepted { acceptance: Box::new(acceptance), fresh }
             }
+            Delivery::Offered(attempt) => Input::Offered(vec![attempt]),
+            Delivery::Reported(result) => Input::Reported(Box::new(result)),
             Delivery::Arrived(envelope) => Input::Arrived(Box::new(envelope)),
             Delivery::Message(message) => Input::Message(Box::new(message)),
             Delivery::Confirmed(by, upto) => Input::Confirmed { by, upto },
@@ -405,7 +409,15 @@ impl World {
             Effect::StartAttempt(start) => {
                 self.checker.attempt_starts(partition, &start, now)?;
                 let delay = self.latency();
-                self.after(delay, Happening::Body(id, start));
+                if self.fault(Fault::Offer) {
+                    // First it is on offer, then the owner learns that it is; the owner may die between.
+                    let recorded = delay + self.latency();
+                    let offered = Delivery::Offered(start.attempt.clone());
+                    self.after(delay, Happening::Offered(start));
+                    self.after(recorded, Happening::Feed(id, offered));
+                } else {
+                    self.after(delay, Happening::Body(id, start));
+                }
             }
             // An executor may notice this in time, late or never; here it never does.
             Effect::CancelAttempt(_) => {}
@@ -462,11 +474,15 @@ impl World {
         owner.position = arrivals.position;
         for AcceptedStart { acceptance, .. } in arrivals.acceptances {
             let delay = self.transit();
-            self.after(delay, Happening::Feed(id, Delivery::Accepted(acceptance)));
+            self.after(delay, Happening::Feed(id, Delivery::Accepted(acceptance, false)));
         }
         for envelope in arrivals.envelopes {
             let delay = self.transit();
             self.after(delay, Happening::Feed(id, Delivery::Arrived(envelope)));
+        }
+        for result in arrivals.results {
+            let delay = self.transit();
+            self.after(delay, Happening::Feed(id, Delivery::Reported(result)));
         }
         if arrivals.more {
             let delay = self.latency();
@@ -493,8 +509,16 @@ impl fmt::Display for Words<'_> {
                 "command {} to {}: {:?} (remember {remember}, ticket {})",
                 envelope.id, envelope.instance, envelope.command, ticket.0
             ),
-            Delivery::Accepted(start) => {
-                write!(f, "acceptance of {} run {}", start.instance, start.run)
+            Delivery::Accepted(start, fresh) => {
+                write!(f, "acceptance of {} run {}, fresh {fresh}", start.instance, start.run)
+            }
+            Delivery::Offered(a) => {
+                write!(f, "offered {} {} attempt {}", a.key, a.call, a.attempt)
+            }
+            Delivery::Reported(result) => {
+                let a = &result.attempt;
+                let how = if result.result.is_ok() { "ok" } else { "failed" };
+                write!(f, "reported {} {} attempt {}: {how}", a.key, a.call, a.attempt)
             }
             Delivery::Arrived(envelope) => {
                 write!(

@@ -2,14 +2,14 @@
 
 use super::owners::OwnerId;
 use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
-use crate::model::{PartitionId, Timestamp};
+use crate::model::{Acceptance, EnvelopeId, Failure, FailureClass, PartitionId, Timestamp};
 use crate::partition::StartAttempt;
 use crate::sim::clients::{Way, Wish};
 use crate::sim::code;
 use crate::sim::faults::Fault;
 use crate::sim::journal::Asked;
 use crate::sim::script::Work;
-use crate::store::{AcceptOutcome, SendOutcome};
+use crate::store::{AcceptOutcome, SendOutcome, WorkResult};
 
 impl World {
     /// An attempt runs, if the process that was to run it lives.
@@ -36,6 +36,44 @@ impl World {
         self.after(delay, Happening::Feed(id, ended));
     }
 
+    /// An attempt runs with a worker that took it from the store: once, or twice where its time to answer
+    /// ran out. What nobody finishes in time ends as the owner would end it.
+    pub(super) fn run_offered(&mut self, start: &StartAttempt) {
+        let Ok(work) = start.input.to::<Work>() else { return };
+        let times = 1 + u32::from(self.fault(Fault::TakenTwice));
+        for _ in 0..times {
+            let result = code::body(&work, start.attempt.attempt);
+            self.tell(format_args!(
+                "another worker runs {} {} attempt {}",
+                start.attempt.key, start.attempt.call, start.attempt.attempt
+            ));
+            self.checker.body_ran(&start.attempt, result.clone());
+            let limit = start.start_to_finish.map(|limit| limit.as_micros());
+            let limit = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
+            let in_time = limit.is_none_or(|limit| work.micros <= limit);
+            let (result, delay) = match (result.filter(|_| in_time), limit) {
+                (Some(result), _) => (result, work.micros),
+                (None, Some(limit)) => {
+                    let failure = Failure::new(FailureClass::Timeout, "Timeout", "took too long");
+                    (Err(Box::new(failure)), limit)
+                }
+                (None, None) => continue,
+            };
+            self.reports += 1;
+            let id = EnvelopeId(format!("result {}", self.reports).into());
+            let result = WorkResult { id, attempt: start.attempt.clone(), result };
+            let delay = delay + self.transit();
+            self.after(delay, Happening::Report(result));
+        }
+    }
+
+    /// The result of an offered attempt is durable, on its way to whoever owns the partition.
+    pub(super) fn report_result(&mut self, result: WorkResult) {
+        let to = result.attempt.key.instance.partition(self.partitions);
+        self.store.report(result);
+        self.wake(to);
+    }
+
     pub(super) fn client(&mut self, wish: Wish) -> Verdict {
         match wish {
             Wish::Start { token, acceptance, way: Way::Direct } => {
@@ -43,18 +81,13 @@ impl World {
                 let to = acceptance.instance.partition(self.partitions);
                 let delay = self.latency();
                 let run = self.run_number();
-                let acceptance =
-                    crate::model::Acceptance { run, accepted_at: self.wall(), ..*acceptance };
+                let acceptance = Acceptance { run, accepted_at: self.wall(), ..*acceptance };
                 self.after(delay, Happening::Reach(to, Delivery::Start(acceptance, ticket)));
             }
             Wish::Start { token, acceptance, way: Way::Stored | Way::Remembered } => {
                 let to = acceptance.instance.partition(self.partitions);
                 let run = self.run_number();
-                let stamped = crate::model::Acceptance {
-                    run,
-                    accepted_at: self.wall(),
-                    ..(*acceptance).clone()
-                };
+                let stamped = Acceptance { run, accepted_at: self.wall(), ..(*acceptance).clone() };
                 let again = !self.journal.tried.insert(token);
                 if again
                     && self
@@ -65,6 +98,7 @@ impl World {
                     // The nonce is kept with the newest run: behind another start it is not known any more.
                     return Ok(());
                 }
+                let nothing_stored = self.store.status(&stamped.instance).is_none();
                 let outcome = self.store.accept(&stamped);
                 self.counters_sampled()?;
                 self.tell(format_args!(
@@ -76,7 +110,18 @@ impl World {
                     let delay = self.rng.within(SECOND, 5 * MINUTE);
                     let wish = Wish::Start { token, acceptance, way: Way::Stored };
                     self.after(delay, Happening::Client(wish));
-                } else if let AcceptOutcome::Accepted { run, .. } = outcome
+                }
+                // The owner may hear of it first from the store's own process, with its word that nothing
+                // else of the id is there.
+                if nothing_stored
+                    && let AcceptOutcome::Accepted { run, .. } = outcome
+                    && self.rng.chance(300)
+                    && let Some(owner) = self.newest.get(&to).copied()
+                {
+                    self.feed(owner, Delivery::Accepted(Acceptance { run, ..stamped }, true));
+                }
+                if !retry
+                    && let AcceptOutcome::Accepted { run, .. } = outcome
                     && let Some(start) = self.journal.starts.get_mut(&token)
                 {
                     start.told = Some(run);
