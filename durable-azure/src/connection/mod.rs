@@ -1,5 +1,7 @@
 //! Which storage account, where it is, and how requests to it are signed.
 
+#[cfg(feature = "entra")]
+mod entra;
 mod parse;
 
 use std::fmt;
