@@ -1,4 +1,5 @@
-//! Tokens of Entra ID. None of these constructors sends anything: a source that has no token says so with the first request.
+//! Tokens of Entra ID. None of these constructors sends anything: a source that has no token says so with
+//! the first request.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -105,8 +105,8 @@ impl Connection {
         Ok(Self { account: checked_account(account)?, credential, endpoints: public(account) })
     }
 
-    /// Endpoints with a shared access signature of the account. It has to allow blobs, queues and tables; services,
-    /// containers and objects; and to read, write, delete, list, add, create, update and process.
+    /// Endpoints with a shared access signature of the account. It has to allow blobs, queues and tables;
+    /// services, containers and objects; and to read, write, delete, list, add, create, update and process.
     ///
     /// # Errors
     ///

@@ -148,8 +148,8 @@ pub(super) fn build(
 
 /// What became of a transaction of `ops` operations, from the body of its answer.
 ///
-/// The answer's own status says only that it was answered. It was applied if it holds as many responses as operations
-/// and each is a success; otherwise one response says why not, and nothing was applied.
+/// The answer's own status says only that it was answered. It was applied if it holds as many responses as
+/// operations and each is a success; otherwise one response says why not, and nothing was applied.
 pub(super) fn outcome(body: &[u8], ops: usize) -> Result<Vec<Option<Etag>>, Fault> {
     let text = String::from_utf8_lossy(body);
     let parts: Vec<Part<'_>> = text.split("--changesetresponse_").filter_map(Part::read).collect();

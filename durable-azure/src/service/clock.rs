@@ -43,10 +43,11 @@ impl Clock {
         Timestamp::from_micros(self.shown.fetch_max(time, Ordering::AcqRel).max(time))
     }
 
-    /// Takes in the `Date` of an answer, in seconds since 1970. It was read at the service between `sent` and `received`.
+    /// Takes in the `Date` of an answer, in seconds since 1970. The service read it between `sent` and
+    /// `received`.
     ///
-    /// One answer bounds the offset within a second and the request's duration. The first sets it to the middle;
-    /// each later one moves it no further than its bounds ask for, so that it does not jump with each answer.
+    /// One answer bounds the offset within a second and the request's duration. The first sets it to the
+    /// middle; each later one moves it no further than its bounds ask for, so that it does not jump with each.
     pub(super) fn observe(&self, date_seconds: i64, sent: Instant, received: Instant) {
         let date = date_seconds.saturating_mul(DATE_STEP_MICROS);
         let low = date.saturating_sub(self.age(received));

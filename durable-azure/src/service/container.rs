@@ -106,7 +106,8 @@ impl Container {
         }
     }
 
-    /// One page of the blobs whose names begin with `prefix`: one request. `after` is the `next` of the page before.
+    /// One page of the blobs whose names begin with `prefix`: one request. `after` is the `next` of the page
+    /// before.
     pub(crate) async fn list(&self, prefix: &str, after: Option<&str>) -> Result<BlobPage, Fault> {
         let request = |context| {
             let mut builder = self.client.list_blobs().context(context);

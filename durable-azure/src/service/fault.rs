@@ -19,7 +19,10 @@ pub(crate) enum Fault {
         reason: String,
     },
     /// Not applied: a definite no.
-    #[error("storage refused with {status} {code}{}", index.map(|index| format!(" (operation {index})")).unwrap_or_default())]
+    #[error(
+        "storage refused with {status} {code}{}",
+        index.map(|index| format!(" (operation {index})")).unwrap_or_default()
+    )]
     Refused {
         /// The HTTP status, of the failing operation where it was a transaction.
         status: u16,
@@ -128,7 +131,8 @@ pub(super) fn code(header: Option<&str>, body: &Bytes) -> String {
     in_xml.map(|(code, _)| code.to_owned()).unwrap_or_default()
 }
 
-/// Code and message of an error as the table service writes it. More may follow: the boundary of a transaction's part.
+/// Code and message of an error as the table service writes it. More may follow: the boundary of a
+/// transaction's part.
 pub(super) fn odata_error(text: &str) -> Option<(String, String)> {
     #[derive(serde::Deserialize)]
     struct Body {

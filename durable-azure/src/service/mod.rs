@@ -1,5 +1,5 @@
-//! The three storage services, as the store needs them. Together with `connection` the only place that knows the
-//! `azure_*` crates.
+//! The three storage services, as the store needs them. Together with `connection` the only place that knows
+//! the `azure_*` crates.
 //!
 //! One write call is one request; what became of it is an `Ok` or a [`Fault`], and nothing is repeated behind
 //! the caller's back. Reads, and writes whose repetition nobody can tell, are tried a few times.

@@ -76,7 +76,8 @@ impl Queue {
         self.caller.call(Kind::QueuePut, Tries::One, request).await.map(|_| ())
     }
 
-    /// At most `max` messages (32 are the most), hidden from others for `visibility` in whole seconds, rounded up.
+    /// At most `max` messages (32 are the most), hidden from others for `visibility` in whole seconds,
+    /// rounded up.
     pub(crate) async fn get(&self, max: u32, visibility: Duration) -> Result<Vec<Received>, Fault> {
         let max = u8::try_from(max.clamp(1, MESSAGES_MAX)).unwrap_or(1);
         let visibility = whole_seconds(visibility).max(Duration::from_secs(1));
@@ -106,7 +107,8 @@ impl Queue {
         }
     }
 
-    /// Sets text and visibility of a message that was got, and returns its new receipt. `None`: it is no longer ours, or gone.
+    /// Sets text and visibility of a message that was got, and returns its new receipt. `None`: it is no
+    /// longer ours, or gone.
     pub(crate) async fn update(
         &self,
         id: &str,

@@ -145,8 +145,8 @@ impl Table {
         batch::outcome(&answer.body, ops.len())
     }
 
-    /// An upper bound for the bytes that these operations make of the 4 MiB that a transaction may have. Endpoint and
-    /// partition key are taken to be less than 500 characters together.
+    /// An upper bound for the bytes that these operations make of the 4 MiB that a transaction may have.
+    /// Endpoint, table name and partition key are taken to be less than 500 characters together.
     pub(crate) fn encoded_bytes(ops: &[Op]) -> usize {
         batch::encoded_bytes(ops)
     }

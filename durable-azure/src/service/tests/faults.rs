@@ -140,6 +140,35 @@ async fn what_was_never_sent_is_unreachable() {
 }
 
 #[tokio::test]
+async fn a_connection_that_does_not_come_about_is_unreachable_in_time() {
+    // Neither server speaks TLS; the first does not even answer.
+    for answer in [Answer::Hang(String::new()), Answer::status("400 x", "", "")] {
+        let server = Server::start(vec![answer]).await;
+        let https = server.endpoints().table.replace("http:", "https:");
+        let at = Endpoints { blob: https.clone(), queue: https.clone(), table: https };
+        let connection = Connection::emulator().with_endpoints(at).unwrap();
+        let options = ServiceOptions { connect_timeout: SHORT, ..ServiceOptions::default() };
+        let service = Service::connect(&connection, &names(), &options).unwrap();
+        let began = Instant::now();
+        let fault = service.table("t").transact("p", &put()).await.unwrap_err();
+        assert!(matches!(fault, Fault::Unreachable { .. }), "{fault:?}");
+        assert!(began.elapsed() < Duration::from_secs(3));
+        assert_eq!(service.transactions().total(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_still_counts() {
+    let server = Server::start(vec![Answer::Hang(String::new())]).await;
+    let service = server.service(LONG);
+    let table = service.table("t");
+    let ops = put();
+    let call = tokio::time::timeout(SHORT, table.transact("p", &ops));
+    assert!(call.await.is_err());
+    assert_eq!(service.transactions().of("table_transaction"), 1);
+}
+
+#[tokio::test]
 async fn a_definite_no_is_not_tried_again() {
     for (answer, denied) in [
         (Answer::status("403 x", "x-ms-error-code: AuthenticationFailed\r\n", ""), true),
