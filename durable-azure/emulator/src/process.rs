@@ -72,7 +72,7 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts one and waits until all services answer. Blocks, for about a second.
+    /// Starts one and waits until all services answer. Blocks, for about half a second.
     ///
     /// # Errors
     ///
