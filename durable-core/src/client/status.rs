@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use durable_machine::model::{
-    Event, Failure, Hold, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow, UnconsumedEvent,
+    DeadLetter, Event, Failure, Hold, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow,
+    UnconsumedEvent,
 };
 use serde::de::DeserializeOwned;
 
@@ -106,6 +107,12 @@ impl InstanceStatus {
     #[must_use]
     pub fn unconsumed(&self) -> &[UnconsumedEvent] {
         &self.row.unconsumed
+    }
+
+    /// What was sent to it and could never be applied: the store keeps it, these say why. The newest ones.
+    #[must_use]
+    pub fn dead_letters(&self) -> &[DeadLetter] {
+        &self.row.dead_letters
     }
 
     /// The stored form.

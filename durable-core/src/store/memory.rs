@@ -10,9 +10,8 @@ use uuid::Uuid;
 
 use durable_machine::model::{
     Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
-    StatusRow, Timestamp, WorkerId,
+    StartAttempt, StatusRow, Timestamp, WorkerId,
 };
-use durable_machine::partition::StartAttempt;
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
     Refusal, SendOutcome, Snapshot, StoreLimits, StoreModel, StoredInstance, TimerPage, WorkResult,

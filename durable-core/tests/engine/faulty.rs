@@ -8,10 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use durable_core::RuntimeStatus;
 use durable_core::machine::model::{
-    Acceptance, AttemptKey, Envelope, Fence, InstanceId, PartitionId, Post, StatusRow, Timestamp,
-    WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, InstanceId, PartitionId, Post, StartAttempt,
+    StatusRow, Timestamp, WorkerId,
 };
-use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
     SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,

@@ -7,9 +7,8 @@ use std::time::Duration;
 use durable_core::machine::codec::decode_history;
 use durable_core::machine::model::{
     Attempt, AttemptKey, CallNumber, EnvelopeId, EventSeq, InstanceId, Message, MessageBody,
-    MessageNumber, PartitionId, Payload, Post, ReusePolicy, RunNumber, RuntimeStatus,
+    MessageNumber, PartitionId, Payload, Post, ReusePolicy, RunNumber, RuntimeStatus, StartAttempt,
 };
-use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, ListQuery, OutboxWrite, RowChange, SendOutcome, WorkResult,
 };

@@ -33,6 +33,9 @@ const _: () = assert!(HISTORY_EVENTS_WARN < HISTORY_EVENTS_MAX);
 /// External events that one instance may hold unconsumed.
 pub const BUFFERED_EVENTS_MAX: usize = 10_000;
 
+/// Messages that could not be applied which a status names; the newest count.
+pub const DEAD_LETTERS_MAX: usize = 10;
+
 /// Partitions of a hub, at most. Fixed when the hub is created.
 pub const PARTITIONS_MAX: u16 = 64;
 

@@ -1,12 +1,13 @@
 //! What reaches a partition from outside and from other partitions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EnvelopeId, Failure, InstanceId, MessageNumber, ParentLink, PartitionId, Payload, RunNumber,
-    StartNonce, Timestamp, TraceContext,
+    AttemptKey, EnvelopeId, Failure, InstanceId, MessageNumber, ParentLink, PartitionId, Payload,
+    RunNumber, StartNonce, Timestamp, TraceContext,
 };
 
 /// What a start does where its instance id exists already.
@@ -111,6 +112,19 @@ pub struct Message {
     pub number: MessageNumber,
     /// What it says.
     pub body: MessageBody,
+}
+
+/// An attempt to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartAttempt {
+    /// Which.
+    pub attempt: AttemptKey,
+    /// The activity.
+    pub name: Arc<str>,
+    /// Its input.
+    pub input: Payload,
+    /// How long it may take. Where there is a limit, who runs it says when it began.
+    pub start_to_finish: Option<Duration>,
 }
 
 /// What the owner of one partition sends to the owner of another.

@@ -21,8 +21,12 @@ pub use ids::{
     ExecutionNumber, Fence, HubName, InstanceId, InvalidName, MessageNumber, PartitionId,
     RunNumber, StartNonce, WorkerId,
 };
-pub use message::{Acceptance, Command, Envelope, Message, MessageBody, Post, ReusePolicy};
+pub use message::{
+    Acceptance, Command, Envelope, Message, MessageBody, Post, ReusePolicy, StartAttempt,
+};
 pub use payload::{InvalidPayload, Payload};
 pub use policy::{ActivityOptions, RetryPolicy};
-pub use status::{Hold, HoldReason, RuntimeStatus, StatusRow, UnconsumedEvent, UnknownStatus};
+pub use status::{
+    DeadLetter, Hold, HoldReason, RuntimeStatus, StatusRow, UnconsumedEvent, UnknownStatus,
+};
 pub use time::Timestamp;

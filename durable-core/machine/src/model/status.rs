@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Acceptance, EnvelopeId, ExecutionKey, ExecutionNumber, Failure, InstanceId, ParentLink,
-    Payload, RunNumber, Timestamp,
+    Payload, RunNumber, Timestamp, limits,
 };
 
 /// The state of an instance, by the names of the management API.
@@ -178,6 +178,9 @@ pub struct StatusRow {
     /// External events that were accepted and not consumed when it ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unconsumed: Vec<UnconsumedEvent>,
+    /// What was sent to it and can never be applied; the newest, at most [`limits::DEAD_LETTERS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead_letters: Vec<DeadLetter>,
     /// Who started it as a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentLink>,
@@ -204,6 +207,15 @@ pub struct UnconsumedEvent {
     pub id: Option<EnvelopeId>,
 }
 
+/// A message that can never be applied. The store keeps it, with its bytes, for a person to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// When it was put aside.
+    pub at: Timestamp,
+    /// Why, in a sentence.
+    pub reason: Arc<str>,
+}
+
 impl StatusRow {
     /// Instance, run and current execution.
     #[must_use]
@@ -228,10 +240,19 @@ impl StatusRow {
             custom_status: None,
             hold: None,
             unconsumed: Vec::new(),
+            dead_letters: Vec::new(),
             parent: acceptance.parent.clone(),
             version: acceptance.version.clone(),
             tags: acceptance.tags.clone(),
             expires_at: None,
         }
+    }
+
+    /// Notes a message that can never be applied; the oldest such note gives way.
+    pub fn note_dead_letter(&mut self, letter: DeadLetter) {
+        if self.dead_letters.len() >= limits::DEAD_LETTERS_MAX {
+            self.dead_letters.remove(0);
+        }
+        self.dead_letters.push(letter);
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{
     RunNumber, RuntimeStatus, StatusRow, UnconsumedEvent, limits,
 };
 use crate::replay::Orchestration;
-use crate::store::{Begins, WorkResult};
+use crate::store::{Begins, DeadMessage, WorkResult};
 
 impl Partition {
     /// Starts an instance under an id that was made for it, without an acceptance in the store.
@@ -210,7 +210,7 @@ impl Core {
             }
             None => {
                 if let Some(report) = report {
-                    entry.writes.consume_result(report);
+                    entry.writes.consume_unremembered(report);
                 }
                 entry.writes.in_flight = true;
                 entry.writes.touch();
@@ -323,7 +323,7 @@ impl Core {
             }
             Arrival::Settled { call, attempts, result, report } => {
                 if let Some(report) = report {
-                    entry.writes.consume_result(report);
+                    entry.writes.consume_unremembered(report);
                 }
                 self.apply_settled(instance, entry, call, attempts, result);
             }
@@ -335,6 +335,19 @@ impl Core {
                 self.apply_settled(instance, entry, call, attempts, result);
             }
             Arrival::Reported(reported) => self.apply_reported(instance, entry, *reported),
+            Arrival::Dead(dead) => {
+                let DeadMessage { id, letter, .. } = *dead;
+                entry.writes.consume_unremembered(id);
+                let row = match &mut entry.life {
+                    Life::Active(run) => &mut run.row,
+                    Life::Ended(row) => &mut **row,
+                    Life::Unknown | Life::Absent | Life::Unreadable(_) => return,
+                };
+                row.note_dead_letter(letter);
+                row.updated_at = self.now.max(row.updated_at);
+                entry.writes.status = true;
+                entry.writes.touch();
+            }
             Arrival::Fail(failure) => {
                 if let Some(run) = entry.active()
                     && run.hold.is_none()
@@ -704,13 +717,13 @@ impl Core {
         let WorkResult { id, attempt, result } = reported;
         match open_call(entry, &attempt) {
             Some((_, call)) if planted!(ReportConsumedEarly) => {
-                entry.writes.consume_result(id);
+                entry.writes.consume_unremembered(id);
                 self.attempt_result(instance, entry, call, result, None);
             }
             Some((_, call)) => self.attempt_result(instance, entry, call, result, Some(id)),
             None => {
                 self.stats.dropped += 1;
-                entry.writes.consume_result(id);
+                entry.writes.consume_unremembered(id);
             }
         }
     }

@@ -1,16 +1,13 @@
 //! What goes into a partition and what it wishes to be done.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use crate::codec::DecodeError;
 use crate::model::{
     Acceptance, AttemptKey, Envelope, ExecutionKey, Failure, InstanceId, Message, MessageNumber,
-    PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
+    PartitionId, Payload, RunNumber, RuntimeStatus, StartAttempt, StatusRow, Timestamp,
 };
-use crate::store::{StoredInstance, TimerPage, WorkResult};
+use crate::store::{DeadMessage, StoredInstance, TimerPage, WorkResult};
 
 /// Names a caller that waits for an [`Answer`]. The driver's own numbering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -68,6 +65,8 @@ pub enum Input {
     Offered(Vec<AttemptKey>),
     /// The store brings the result of an attempt that ran with another worker.
     Reported(Box<WorkResult>),
+    /// Something sent to an instance can never be applied.
+    Dead(Box<DeadMessage>),
     /// The answer to [`Effect::Load`].
     Loaded {
         /// The instance.
@@ -124,19 +123,6 @@ pub enum Effect {
         /// What was noticed.
         message: String,
     },
-}
-
-/// An attempt to run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StartAttempt {
-    /// Which.
-    pub attempt: AttemptKey,
-    /// The activity.
-    pub name: Arc<str>,
-    /// Its input.
-    pub input: Payload,
-    /// How long it may take. The executor reports [`Input::AttemptStarted`] when there is a limit.
-    pub start_to_finish: Option<Duration>,
 }
 
 /// What a caller is told. Every positive answer is about something durable.

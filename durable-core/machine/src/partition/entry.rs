@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::replay::Orchestration;
 use crate::store::{
-    Begins, Consumed, HistoryAppend, InstanceWrite, RowChange, TimerMove, WorkResult,
+    Begins, Consumed, DeadMessage, HistoryAppend, InstanceWrite, RowChange, TimerMove, WorkResult,
 };
 
 pub(super) struct Entry {
@@ -98,6 +98,8 @@ pub(super) enum Arrival {
     Stashed(Stashed),
     /// The result of an attempt that ran with another worker.
     Reported(Box<WorkResult>),
+    /// Something that was sent can never be applied.
+    Dead(Box<DeadMessage>),
     /// The engine ends the execution.
     Fail(Box<Failure>),
 }
@@ -107,7 +109,7 @@ impl Arrival {
     pub(super) fn comes_from_outside(&self) -> bool {
         match self {
             Self::Begin { ticket, .. } => ticket.is_none(),
-            Self::Command { .. } | Self::Message { .. } | Self::Reported(_) => true,
+            Self::Command { .. } | Self::Message { .. } | Self::Reported(_) | Self::Dead(_) => true,
             Self::TimerFired(_) | Self::Settled { .. } | Self::Stashed(_) | Self::Fail(_) => false,
         }
     }
@@ -203,8 +205,9 @@ impl Writes {
         self.any = true;
     }
 
-    /// Notes that a result was taken. A second arrival matches no open attempt: it need not be remembered.
-    pub(super) fn consume_result(&mut self, id: EnvelopeId) {
+    /// Notes that a message was taken whose second arrival does no harm, such as a result: it matches no open
+    /// attempt then.
+    pub(super) fn consume_unremembered(&mut self, id: EnvelopeId) {
         if planted!(ReportNotConsumed) {
             return;
         }
@@ -283,14 +286,15 @@ impl Entry {
             if let Arrival::Settled { report, .. } = arrival
                 && let Some(report) = report.take()
             {
-                self.writes.consume_result(report);
+                self.writes.consume_unremembered(report);
             }
         }
         self.arrivals.retain(|arrival| match arrival {
             Arrival::Begin { .. }
             | Arrival::Command { .. }
             | Arrival::Message { .. }
-            | Arrival::Reported(_) => true,
+            | Arrival::Reported(_)
+            | Arrival::Dead(_) => true,
             Arrival::TimerFired(_)
             | Arrival::Settled { .. }
             | Arrival::Stashed(_)

@@ -28,8 +28,8 @@ mod wheel;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-pub use crate::model::AttemptKey;
-pub use effect::{Answer, Effect, Input, StartAttempt, Ticket};
+pub use crate::model::{AttemptKey, StartAttempt};
+pub use effect::{Answer, Effect, Input, Ticket};
 pub use turn::{Turn, Turned};
 
 use crate::model::{Event, ExecutionKey, InstanceId, Message, PartitionId, Timestamp};
@@ -200,6 +200,10 @@ impl Partition {
             Input::Reported(result) => {
                 let instance = result.attempt.key.instance.clone();
                 self.arrive(instance, Arrival::Reported(result));
+            }
+            Input::Dead(dead) => {
+                let instance = dead.instance.clone();
+                self.arrive(instance, Arrival::Dead(dead));
             }
             Input::Loaded { instance, found } => self.loaded(instance, found),
             Input::TimersLoaded(page) => {

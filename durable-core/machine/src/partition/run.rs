@@ -6,11 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, CallRecord, Phase};
-use super::effect::StartAttempt;
 use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, AttemptKey, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey,
-    ExecutionNumber, Failure, Hold, Payload, StatusRow, Timestamp, UnconsumedEvent,
+    ExecutionNumber, Failure, Hold, Payload, StartAttempt, StatusRow, Timestamp, UnconsumedEvent,
 };
 
 #[derive(Debug)]

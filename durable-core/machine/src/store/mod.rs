@@ -16,6 +16,6 @@ pub use commit::{
 pub use model::{Refusal, StoreModel};
 pub use query::{ListPage, ListQuery, ListToken};
 pub use snapshot::{
-    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, HistoryRow, SendOutcome, Snapshot,
-    StoreLimits, StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, DeadMessage, HistoryRow, SendOutcome,
+    Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
 };

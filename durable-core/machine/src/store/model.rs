@@ -223,6 +223,7 @@ impl StoreModel {
                 .collect(),
             envelopes: envelopes.into_iter().map(|(_, envelope)| envelope.clone()).collect(),
             posts: Vec::new(),
+            dead: Vec::new(),
             results: results.into_iter().map(|(_, result)| result.clone()).collect(),
             more,
         }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Acceptance, AttemptKey, Envelope, EnvelopeId, EventSeq, Failure, Fence, InstanceId, Message,
-    Payload, Post, StatusRow, Timestamp,
+    Acceptance, AttemptKey, DeadLetter, Envelope, EnvelopeId, EventSeq, Failure, Fence, InstanceId,
+    Message, Payload, Post, StatusRow, Timestamp,
 };
 
 use super::Head;
@@ -80,6 +80,8 @@ pub struct Arrivals {
     pub posts: Vec<Post>,
     /// Results of attempts that were offered to other workers.
     pub results: Vec<WorkResult>,
+    /// Messages that were put aside because they can never be applied.
+    pub dead: Vec<DeadMessage>,
     /// Where to read on.
     pub position: ArrivalPosition,
     /// Whether there is more to read at once.
@@ -105,6 +107,17 @@ pub struct WorkResult {
     pub attempt: AttemptKey,
     /// Its result.
     pub result: Result<Payload, Box<Failure>>,
+}
+
+/// A message that was put aside because it can never be applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadMessage {
+    /// Names it: gone with the commit that lists it as consumed.
+    pub id: EnvelopeId,
+    /// For whom it was.
+    pub instance: InstanceId,
+    /// What the instance's status says of it.
+    pub letter: DeadLetter,
 }
 
 /// What became of a start.

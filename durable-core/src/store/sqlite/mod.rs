@@ -29,9 +29,8 @@ use futures::channel::oneshot;
 
 use durable_machine::model::{
     Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
-    StatusRow, Timestamp, WorkerId,
+    StartAttempt, StatusRow, Timestamp, WorkerId,
 };
-use durable_machine::partition::StartAttempt;
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, InstanceWrite, ListPage,
     ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,

@@ -275,8 +275,7 @@ pub(super) fn arrivals(
     )?;
     let position =
         ArrivalPosition { acceptances: last_acceptance, envelopes: last_envelope, results: 0 };
-    let arrivals =
-        Arrivals { acceptances, envelopes, posts: Vec::new(), results: Vec::new(), position, more };
+    let arrivals = Arrivals { acceptances, envelopes, position, more, ..Arrivals::default() };
     Ok((arrivals, dead))
 }
 

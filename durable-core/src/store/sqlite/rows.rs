@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use durable_machine::codec::{decode_row, encode_row};
 use durable_machine::model::{
-    Acceptance, ExecutionNumber, Failure as Fault, Hold, HoldReason, InstanceId, ParentLink,
-    Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp, UnconsumedEvent,
+    Acceptance, DeadLetter, ExecutionNumber, Failure as Fault, Hold, HoldReason, InstanceId,
+    ParentLink, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp, UnconsumedEvent,
 };
 
 use super::failure::{Failure, corrupt, damaged};
@@ -84,6 +84,8 @@ struct RestRef<'a> {
     hold: &'a Option<Hold>,
     #[serde(skip_serializing_if = "slice_is_empty")]
     unconsumed: &'a [UnconsumedEvent],
+    #[serde(skip_serializing_if = "slice_is_empty")]
+    dead_letters: &'a [DeadLetter],
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: &'a Option<ParentLink>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +109,8 @@ struct Rest {
     hold: Option<Hold>,
     #[serde(default)]
     unconsumed: Vec<UnconsumedEvent>,
+    #[serde(default)]
+    dead_letters: Vec<DeadLetter>,
     #[serde(default)]
     parent: Option<ParentLink>,
     #[serde(default)]
@@ -142,6 +146,7 @@ pub(super) fn status_body(status: &StatusRow) -> Vec<u8> {
         custom_status,
         hold,
         unconsumed,
+        dead_letters,
         parent,
         version,
         tags,
@@ -154,6 +159,7 @@ pub(super) fn status_body(status: &StatusRow) -> Vec<u8> {
         custom_status,
         hold,
         unconsumed,
+        dead_letters,
         parent,
         version,
         tags,
@@ -210,6 +216,7 @@ fn status_head(row: &Row<'_>) -> Result<(StatusRow, String), Failure> {
         custom_status: None,
         hold: None,
         unconsumed: Vec::new(),
+        dead_letters: Vec::new(),
         parent: None,
         version: None,
         tags: Vec::new(),
@@ -226,6 +233,7 @@ fn fill(status: &mut StatusRow, rest: Rest) {
         custom_status,
         hold,
         unconsumed,
+        dead_letters,
         parent,
         version,
         tags,
@@ -237,6 +245,7 @@ fn fill(status: &mut StatusRow, rest: Rest) {
     status.custom_status = custom_status;
     status.hold = hold;
     status.unconsumed = unconsumed;
+    status.dead_letters = dead_letters;
     status.parent = parent;
     status.version = version;
     status.tags = tags;

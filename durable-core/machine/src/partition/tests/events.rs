@@ -231,3 +231,23 @@ fn a_custom_status_at_the_limit_fits_and_one_byte_more_fails_the_turn() {
         ",
     );
 }
+
+#[test]
+fn what_can_never_be_applied_is_named_in_the_status_also_after_the_end() {
+    check(
+        r#"
+        faults  live
+        start   order-7 wait ["a"]
+        dead    order-7 unreadable
+        expect  dead ["unreadable"]
+        crash
+        open
+        event   order-7 a 1
+        expect  completed [1]
+        dead    order-7 newer
+        expect  dead ["unreadable","newer"]
+        dead    nobody unreadable
+        expect  completed [1]
+        "#,
+    );
+}

@@ -15,6 +15,7 @@
 //! event ID NAME JSON [as EVENT-ID]        suspend ID, resume ID, terminate ID [REASON]
 //! time +30s                stopping at every due time       jump +30s: all at once
 //! commits wait|flow, commit, write        (write: the store has it, nobody was told)
+//! dead ID REASON                          (something sent to it can never be applied)
 //! crash, open, takeover, evict, release   network down|doubles|up
 //! expect …                 see `World::expect`
 //! ```
@@ -30,9 +31,9 @@ use serde_json::Value;
 use super::book::{application, book};
 use crate::codec::{self, DecodeError};
 use crate::model::{
-    Acceptance, Command, CommitNumber, Envelope, EnvelopeId, Event, EventKind, EventSeq,
-    ExecutionKey, Failure, FailureClass, Fence, InstanceId, PartitionId, Payload, ReusePolicy,
-    RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
+    Acceptance, Command, CommitNumber, DeadLetter, Envelope, EnvelopeId, Event, EventKind,
+    EventSeq, ExecutionKey, Failure, FailureClass, Fence, InstanceId, PartitionId, Payload,
+    ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
 };
 use crate::partition::entry::Life;
 use crate::partition::{
@@ -40,8 +41,8 @@ use crate::partition::{
 };
 use crate::replay::{Action, ForeignWake, Orchestration, OrchestratorFn};
 use crate::store::{
-    AcceptOutcome, AcceptedStart, ArrivalPosition, Begins, Commit, HistoryAppend, InstanceWrite,
-    ListQuery, RowChange, SendOutcome, StoreLimits, StoreModel,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Begins, Commit, DeadMessage, HistoryAppend,
+    InstanceWrite, ListQuery, RowChange, SendOutcome, StoreLimits, StoreModel,
 };
 
 const BEGINNING: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -463,6 +464,15 @@ impl World {
         match verb {
             "partitions" | "faults" | "rows" | "bytes" | "cache" | "uncommitted" | "page" => {}
             "start" => self.start(words),
+            "dead" => {
+                // dead ID REASON
+                let instance = self.instance(&mut words);
+                let letter = DeadLetter { at: self.now, reason: words.word().into() };
+                let dead = DeadMessage { id: EnvelopeId("dead".into()), instance, letter };
+                let instance = dead.instance.clone();
+                let input = Input::Dead(Box::new(dead));
+                self.input_for(&instance, input);
+            }
             "accepted" => {
                 // The store's note about a start comes again.
                 let instance = self.instance(&mut words);
@@ -1249,6 +1259,14 @@ impl World {
                     .collect();
                 let expected = words.json().expect("a list").to::<Vec<(String, Value)>>();
                 assert_eq!(listed, expected.expect("pairs"));
+            }
+            // expect dead [ID] ["reason", …]
+            "dead" => {
+                let row = self.row(&self.instance(&mut words));
+                let listed: Vec<_> =
+                    row.dead_letters.iter().map(|l| l.reason.to_string()).collect();
+                let expected = words.json().expect("a list").to::<Vec<String>>();
+                assert_eq!(listed, expected.expect("texts"));
             }
             // expect history [ID] started scheduled …
             "history" => {

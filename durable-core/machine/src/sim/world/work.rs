@@ -2,8 +2,9 @@
 
 use super::owners::OwnerId;
 use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
-use crate::model::{Acceptance, EnvelopeId, Failure, FailureClass, PartitionId, Timestamp};
-use crate::partition::StartAttempt;
+use crate::model::{
+    Acceptance, EnvelopeId, Failure, FailureClass, PartitionId, StartAttempt, Timestamp,
+};
 use crate::sim::clients::{Way, Wish};
 use crate::sim::code;
 use crate::sim::faults::Fault;
