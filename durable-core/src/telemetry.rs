@@ -39,6 +39,14 @@ pub const ACTIVITIES_WAITING: &str = "durable_activities_waiting";
 pub const INSTANCES_HELD: &str = "durable_instances_held_total";
 /// Counter: partitions that were opened again after a failure.
 pub const PARTITIONS_REOPENED: &str = "durable_partitions_reopened_total";
+/// Gauge: partitions that this worker owns.
+pub const PARTITIONS_OWNED: &str = "durable_partitions_owned";
+/// Counter: partitions that were claimed because their owner was dead.
+pub const PARTITIONS_TAKEN_OVER: &str = "durable_partitions_taken_over_total";
+/// Counter: attempts of activities that were offered to other workers.
+pub const ACTIVITIES_OFFERED: &str = "durable_activities_offered_total";
+/// Counter: attempts of activities that were taken from what workers offer.
+pub const ACTIVITIES_TAKEN: &str = "durable_activities_taken_total";
 
 /// Field and label: the partition.
 pub const PARTITION: &str = "partition";

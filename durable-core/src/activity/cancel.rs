@@ -11,6 +11,10 @@ impl CancelHandle {
     pub fn cancel(&self) {
         self.0.send_replace(true);
     }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        *self.0.borrow()
+    }
 }
 
 /// The attempt's side.

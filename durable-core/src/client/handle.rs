@@ -335,14 +335,15 @@ impl<'a, T> Changes<'a, T> {
             && self.handle.client.worker().is_some()
         {
             let changed = tokio::time::timeout(POLL_PUBLISHED, watcher.changed()).await;
-            if changed != Ok(true) {
-                self.since_start = false;
-                self.watcher = self.handle.client.watcher(&self.handle.instance);
+            if changed == Ok(true) {
+                return;
             }
-            return;
+        } else {
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(POLL_LAST);
         }
+        // Changes may have been missed: the store is asked first. It may be made here from now on, or no more.
         self.since_start = false;
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(POLL_LAST);
+        self.watcher = self.handle.client.watcher(&self.handle.instance);
     }
 }

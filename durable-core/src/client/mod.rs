@@ -150,25 +150,34 @@ impl Client {
         self.worker.as_ref()?.upgrade().filter(|shared| shared.is_serving())
     }
 
+    /// The worker, where it takes mail for this instance: elsewhere the way leads through the store.
+    fn worker_of(&self, instance: &InstanceId) -> Option<Arc<Shared>> {
+        self.worker().filter(|worker| worker.takes(instance))
+    }
+
     fn watcher(&self, instance: &InstanceId) -> Option<Watcher> {
-        self.worker().map(|worker| worker.notifier.watch(instance))
+        self.worker()?.watch(instance)
     }
 
     /// Refuses a start that no live worker could run.
     async fn check_name(&self, name: &str) -> Result<(), ClientError> {
-        if let Some(worker) = self.worker() {
-            if worker.functions.orchestrators.contains_key(name) {
+        let mut known: Vec<String> = Vec::new();
+        let worker = self.worker();
+        if let Some(worker) = &worker {
+            let here = &worker.functions.orchestrators;
+            if here.contains_key(name) {
                 return Ok(());
             }
-            return Err(ClientError::UnknownOrchestrator {
-                name: name.to_owned(),
-                known: worker.functions.orchestrators.keys().cloned().collect(),
-            });
+            known.extend(here.keys().cloned());
         }
-        let members = retry_busy(|| self.store.members()).await?;
-        let mut known: Vec<String> =
-            members.iter().flat_map(|member| member.orchestrators.iter().cloned()).collect();
-        if members.is_empty() || known.iter().any(|known| known == name) {
+        if worker.is_none_or(|worker| worker.shares_the_hub()) {
+            let members = retry_busy(|| self.store.members()).await?;
+            if members.is_empty() {
+                return Ok(());
+            }
+            known.extend(members.into_iter().flat_map(|member| member.orchestrators));
+        }
+        if known.iter().any(|known| known == name) {
             return Ok(());
         }
         known.sort_unstable();
@@ -178,17 +187,18 @@ impl Client {
 
     async fn command(&self, envelope: Envelope, remember: bool) -> Result<(), ClientError> {
         let (instance, run) = (envelope.instance.clone(), envelope.run);
-        if let Some(worker) = self.worker() {
-            let envelope = Box::new(envelope);
-            let answer =
-                worker.ask(&instance, |ticket| Mail::Command { envelope, remember, ticket });
-            return match answer.await.map_err(|_| ClientError::Unanswered)? {
-                Answer::Accepted => Ok(()),
-                Answer::NotFound => {
+        let mut envelope = Box::new(envelope);
+        if let Some(worker) = self.worker_of(&instance) {
+            let told = worker.ask(&instance, |ticket| Mail::Command { envelope, remember, ticket });
+            envelope = match told.await.map_err(|_| ClientError::Unanswered)? {
+                Ok(Answer::Accepted) => return Ok(()),
+                Ok(Answer::NotFound) => {
                     self.check_run(&instance, run).await?;
-                    Err(ClientError::NotFound(instance))
+                    return Err(ClientError::NotFound(instance));
                 }
-                answer => Err(refusal(&instance, answer)),
+                Ok(answer) => return Err(refusal(&instance, answer)),
+                Err(Mail::Command { envelope, .. }) if worker.shares_the_hub() => envelope,
+                Err(_) => return Err(ClientError::Unanswered),
             };
         }
         self.check_run(&instance, run).await?;

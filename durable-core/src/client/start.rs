@@ -80,35 +80,35 @@ impl<T> Start<T> {
         };
         // Watching begins before the start, so that no change can be missed and none has to be read.
         let mut watcher = client.watcher(&instance);
-        let run = match client.worker() {
-            Some(worker) if generated => {
-                let acceptance = Box::new(acceptance);
-                let answer = worker.ask(&instance, |ticket| Mail::Start { acceptance, ticket });
-                match answer.await.map_err(|_| ClientError::Unanswered)? {
-                    Answer::Started(run) => run,
-                    answer => return Err(super::refusal(&instance, answer)),
+        let mut acceptance = Box::new(acceptance);
+        if generated && let Some(worker) = client.worker_of(&instance) {
+            let told = worker.ask(&instance, |ticket| Mail::Start { acceptance, ticket });
+            acceptance = match told.await.map_err(|_| ClientError::Unanswered)? {
+                Ok(Answer::Started(run)) => {
+                    return Ok(Handle::new(client, instance, Some(run), watcher));
                 }
+                Ok(answer) => return Err(super::refusal(&instance, answer)),
+                Err(Mail::Start { acceptance, .. }) if worker.shares_the_hub() => acceptance,
+                Err(_) => return Err(ClientError::Unanswered),
+            };
+        }
+        let run = match retry_busy(|| client.store().accept(&acceptance)).await? {
+            AcceptOutcome::Accepted { run, fresh } => {
+                if let Some(worker) = client.worker() {
+                    acceptance.run = run;
+                    let input = Input::Accepted { acceptance, fresh };
+                    // Whoever owns the partition elsewhere hears of it from the store.
+                    let _ = worker.send_to_instance(&instance, Mail::Input(input));
+                }
+                run
             }
-            worker => {
-                let accepted = retry_busy(|| client.store().accept(&acceptance)).await?;
-                match accepted {
-                    AcceptOutcome::Accepted { run, fresh } => {
-                        if let Some(worker) = worker {
-                            let acceptance = Box::new(Acceptance { run, ..acceptance });
-                            let input = Input::Accepted { acceptance, fresh };
-                            worker.send_to_instance(&instance, Mail::Input(input));
-                        }
-                        run
-                    }
-                    AcceptOutcome::Active(row) if reuse == ReusePolicy::UseActive => {
-                        // It has a status that was not published to this watcher.
-                        watcher = None;
-                        row.run
-                    }
-                    AcceptOutcome::Active(row) => {
-                        return Err(ClientError::Active { instance, status: row.status });
-                    }
-                }
+            AcceptOutcome::Active(row) if reuse == ReusePolicy::UseActive => {
+                // It has a status that was not published to this watcher.
+                watcher = None;
+                row.run
+            }
+            AcceptOutcome::Active(row) => {
+                return Err(ClientError::Active { instance, status: row.status });
             }
         };
         Ok(Handle::new(client, instance, Some(run), watcher))

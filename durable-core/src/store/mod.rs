@@ -20,9 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use durable_machine::model::{
     Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
-    StatusRow, Timestamp, WorkerId,
+    StartAttempt, StatusRow, Timestamp, WorkerId,
 };
-use durable_machine::partition::StartAttempt;
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
     SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
@@ -223,6 +222,9 @@ pub struct Member {
     /// The partitions that it owns.
     #[serde(default)]
     pub owns: Vec<PartitionId>,
+    /// It is about to leave: what it gives back is for others.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// An offer that this worker took.

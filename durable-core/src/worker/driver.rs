@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use durable_machine::model::{CommitNumber, Fence, InstanceId, Post};
+use durable_machine::model::{CommitNumber, Fence, InstanceId, PartitionId, Post};
 use durable_machine::partition::{Answer, AttemptKey, Effect, Input, Partition, Stats, Turn};
 use durable_machine::store::{
     AcceptedStart, ArrivalPosition, Arrivals, Commit, StoredInstance, TimerPage,
 };
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use super::executor::Job;
+use super::executor::{Job, Report};
 use super::mailbox::{Mail, Mailbox};
-use super::shared::{Opening, Shared};
+use super::opening::Opening;
+use super::outgoing::Outgoing;
+use super::shared::Shared;
 use crate::activity::{ActivityContext, CancelHandle};
 use crate::orchestration::silenced;
 use crate::store::StoreError;
@@ -37,6 +39,9 @@ const READ_AGAIN: Duration = Duration::from_millis(200);
 
 /// A commit that waits longer than this makes the loop refuse new work: whoever asks shall hear why.
 const BLOCKED_AFTER: Duration = Duration::from_millis(500);
+
+/// How long storage has to take a batch of messages to another partition.
+const POST_MAX: Duration = Duration::from_secs(30);
 
 /// How long the loop looks for the result of a lone activity before it sleeps. A short activity is done by
 /// then, and a chain of such takes 15 % less time: measured on 2 cores, medians of 5 runs in turn.
@@ -63,6 +68,8 @@ enum Done {
     Timers(Result<TimerPage, StoreError>),
     Arrivals(Result<Arrivals, StoreError>),
     Committed(Arc<Commit>, Instant, Result<(), StoreError>),
+    Posted(PartitionId, Result<(), StoreError>),
+    Withdrawn(Result<(), StoreError>),
 }
 
 pub(super) struct Driver {
@@ -75,6 +82,8 @@ pub(super) struct Driver {
     store_calls: FuturesUnordered<Waiting>,
     running: HashMap<AttemptKey, CancelHandle>,
     arrivals: ArrivalReads,
+    /// What goes to other workers.
+    outgoing: Outgoing,
     /// Effects of commits that are durable, run after the next commit was handed over.
     ready: Vec<Effect>,
     stop_at: Option<Instant>,
@@ -111,6 +120,7 @@ impl Driver {
             store_calls: FuturesUnordered::new(),
             running: HashMap::new(),
             arrivals: ArrivalReads::default(),
+            outgoing: Outgoing::default(),
             ready: Vec::new(),
             stop_at: None,
             blocked: None,
@@ -125,6 +135,7 @@ impl Driver {
             if self.opening.is_given_up() {
                 break Exit::Lost;
             }
+            self.opening.pass();
             for mail in self.mailbox.take() {
                 self.open_mail(mail);
                 self.poll_turns();
@@ -182,8 +193,8 @@ impl Driver {
                 }
                 input
             }
-            Mail::Start { ticket, .. } | Mail::Command { ticket, .. } if self.stop_at.is_some() => {
-                self.opening.no_answer(ticket);
+            Mail::Start { .. } | Mail::Command { .. } if self.stop_at.is_some() => {
+                self.opening.not_taken(mail);
                 return;
             }
             Mail::Start { ticket, .. } | Mail::Command { ticket, .. } if self.is_blocked() => {
@@ -196,19 +207,42 @@ impl Driver {
                 Input::Command { envelope, remember, ticket }
             }
             Mail::CheckArrivals => {
-                self.read_arrivals();
+                if self.may_take() {
+                    self.read_arrivals();
+                }
                 return;
             }
             Mail::Stop(at) => {
                 self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
+                self.shared.executor.forget(&self.mailbox);
                 return;
             }
             Mail::NotStarted(attempt) => {
                 self.running.remove(&attempt);
                 return;
             }
+            Mail::Offered(attempts) => {
+                self.offered(&attempts);
+                Input::Offered(attempts)
+            }
         };
         self.partition.handle(now, input);
+    }
+
+    /// Whether messages may be taken: those of a shared hub are left to the next owner where there will be
+    /// one soon.
+    fn may_take(&self) -> bool {
+        self.shared.fleet.as_ref().is_none_or(|fleet| self.stop_at.is_none() && fleet.lease.holds())
+    }
+
+    /// They are in the store's hands now: nothing here waits for them.
+    fn offered(&mut self, attempts: &[AttemptKey]) {
+        for attempt in attempts {
+            if self.running.remove(attempt).is_some_and(|cancel| cancel.is_cancelled()) {
+                self.outgoing.withdraw(attempt.clone());
+            }
+        }
+        self.send_outgoing();
     }
 
     fn is_blocked(&self) -> bool {
@@ -268,6 +302,19 @@ impl Driver {
             Done::Committed(commit, since, Ok(())) => self.committed(commit.number, since),
             Done::Committed(commit, since, Err(error)) => {
                 return self.commit_failed(commit, since, error);
+            }
+            Done::Posted(to, result) => {
+                if let Err(error) = result {
+                    // The outbox keeps what counts, and sends it again.
+                    tracing::warn!(partition = to.0, %error, "messages to the partition were not sent");
+                }
+                self.outgoing.posted(to);
+                self.send_outgoing();
+            }
+            Done::Withdrawn(result) => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "offers that nobody needs could not be withdrawn");
+                }
             }
         }
         self.poll_turns();
@@ -397,15 +444,15 @@ impl Driver {
             self.poll_turns();
         }
         for post in arrivals.posts {
-            let input = match post {
-                Post::Message(message) => Input::Message(message),
-                Post::Confirmation { by, upto } => Input::Confirmed { by, upto },
-            };
-            self.partition.handle(now, input);
+            self.partition.handle(now, input_of(post));
             self.poll_turns();
         }
         for result in arrivals.results {
             self.partition.handle(now, Input::Reported(Box::new(result)));
+            self.poll_turns();
+        }
+        for dead in arrivals.dead {
+            self.partition.handle(now, Input::Dead(Box::new(dead)));
             self.poll_turns();
         }
         if std::mem::take(&mut self.arrivals.again) || arrivals.more {
@@ -435,23 +482,25 @@ impl Driver {
                             attempt.attempt,
                         );
                         self.running.insert(attempt, cancel);
-                        let mailbox = self.mailbox.clone();
-                        self.shared.executor.run(Job { start, context, mailbox });
+                        let report = Report::Loop(self.mailbox.clone());
+                        self.shared.executor.run(Job { start, context, report });
                     }
                 }
                 Effect::CancelAttempt(attempt) => {
-                    if let Some(cancel) = self.running.get(&attempt) {
-                        cancel.cancel();
+                    match self.running.get(&attempt) {
+                        Some(cancel) => cancel.cancel(),
+                        // This owner or an earlier one may have offered it.
+                        None if self.shared.fleet.is_some() => self.outgoing.withdraw(attempt),
+                        None => {}
                     }
                 }
                 Effect::Answer { ticket, answer } => self.opening.answer(ticket, answer),
                 Effect::Deliver(message) => {
-                    let to = message.to;
-                    self.shared.send(to, Mail::Input(Input::Message(message)));
+                    self.deliver(message.to, Post::Message(message));
                 }
                 Effect::Confirm { to, upto } => {
                     let by = self.opening.partition;
-                    self.shared.send(to, Mail::Input(Input::Confirmed { by, upto }));
+                    self.deliver(to, Post::Confirmation { by, upto });
                 }
                 Effect::StatusChanged(row) => self.shared.notifier.publish(row),
                 Effect::Held { instance, message } => {
@@ -460,6 +509,35 @@ impl Driver {
                 }
                 Effect::Warn { instance, message } => tracing::warn!(%instance, "{message}"),
             }
+        }
+        self.send_outgoing();
+    }
+
+    /// Hands a post to the owner of its partition: here, or through the store.
+    fn deliver(&mut self, to: PartitionId, post: Post) {
+        match self.shared.taker(to) {
+            Some(opening) => opening.mailbox.send(Mail::Input(input_of(post))),
+            None => self.outgoing.post(to, post),
+        }
+    }
+
+    fn send_outgoing(&mut self) {
+        if !self.outgoing.is_fresh() {
+            return;
+        }
+        let (batches, withdrawals) = self.outgoing.take();
+        for (to, posts) in batches {
+            let store = self.shared.store.clone();
+            self.store_calls.push(Box::pin(async move {
+                let posted = tokio::time::timeout(POST_MAX, store.post(to, posts)).await;
+                let late = |_| Err(StoreError::Unknown("storage did not answer".into()));
+                Done::Posted(to, posted.unwrap_or_else(late))
+            }));
+        }
+        if !withdrawals.is_empty() {
+            let store = self.shared.store.clone();
+            self.store_calls
+                .push(Box::pin(async move { Done::Withdrawn(store.withdraw(withdrawals).await) }));
         }
     }
 
@@ -489,6 +567,14 @@ impl Driver {
         self.fence
     }
 
+    pub(super) fn partition_id(&self) -> PartitionId {
+        self.opening.partition
+    }
+
+    pub(super) fn stop_at(&self) -> Option<Instant> {
+        self.stop_at
+    }
+
     fn report(&mut self) {
         let now = self.partition.stats();
         let then = std::mem::replace(&mut self.reported, now);
@@ -514,6 +600,13 @@ impl Driver {
             metrics::gauge!(telemetry::CACHE_BYTES, telemetry::PARTITION => partition)
                 .set(now.resident_bytes as f64);
         }
+    }
+}
+
+fn input_of(post: Post) -> Input {
+    match post {
+        Post::Message(message) => Input::Message(message),
+        Post::Confirmation { by, upto } => Input::Confirmed { by, upto },
     }
 }
 

@@ -1,17 +1,19 @@
-//! Runs attempts of activities: as many at once as may, the rest waits here in order.
+//! Runs attempts of activities: of this worker's partitions, and those that others offered.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use durable_machine::model::{Failure, FailureClass, Payload};
-use durable_machine::partition::{Input, StartAttempt};
+use durable_machine::partition::{AttemptKey, Input, StartAttempt};
 use futures::FutureExt;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tracing::Instrument;
 
+use super::fleet::Lease;
+use super::lanes::{Lanes, Waiting};
 use super::mailbox::{Mail, Mailbox};
 use crate::activity::ActivityContext;
 use crate::registry::{ActivityFn, Functions};
@@ -25,64 +27,74 @@ pub(super) struct Executor {
     asynchronous: Lanes,
     blocking: Lanes,
     stopping: AtomicBool,
+    /// Where the hub is shared: nothing begins while it does not hold.
+    lease: Option<Arc<Lease>>,
+}
+
+/// Where an activity runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Async,
+    Blocking,
 }
 
 /// One attempt to run.
 pub(super) struct Job {
     pub(super) start: Box<StartAttempt>,
     pub(super) context: ActivityContext,
-    /// Where its answer goes.
-    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) report: Report,
 }
 
-/// A bound on what runs at once. Each lane is a task that takes the next job when one is done.
-struct Lanes {
-    state: Mutex<LaneState>,
-    max: usize,
+/// Where news of an attempt go.
+pub(super) enum Report {
+    /// To the loop of its partition.
+    Loop(Arc<Mailbox>),
+    /// To the task that took it from the store.
+    Taker(mpsc::UnboundedSender<Progress>),
 }
 
-#[derive(Default)]
-struct LaneState {
-    busy: usize,
-    waiting: VecDeque<Job>,
+/// News of an attempt that was taken from the store.
+pub(super) enum Progress {
+    /// It began.
+    Started,
+    /// It ended.
+    Ended(Result<Payload, Box<Failure>>),
 }
 
-impl Lanes {
-    fn new(max: usize) -> Self {
-        Self { state: Mutex::new(LaneState::default()), max }
-    }
-
-    /// A lane for the job, or a place in the queue.
-    fn enter(&self, job: Job) -> Option<Job> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.busy < self.max {
-            state.busy += 1;
-            Some(job)
-        } else {
-            state.waiting.push_back(job);
-            metrics::gauge!(telemetry::ACTIVITIES_WAITING).increment(1);
-            None
+impl Report {
+    fn started(&self, attempt: &AttemptKey) {
+        match self {
+            Self::Loop(mailbox) => {
+                mailbox.send(Mail::Input(Input::AttemptStarted(attempt.clone())));
+            }
+            Self::Taker(task) => {
+                let _ = task.send(Progress::Started);
+            }
         }
     }
 
-    /// Takes what waits.
-    fn clear(&self) -> VecDeque<Job> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        #[allow(clippy::cast_precision_loss, reason = "a gauge shows magnitudes")]
-        metrics::gauge!(telemetry::ACTIVITIES_WAITING).decrement(state.waiting.len() as f64);
-        std::mem::take(&mut state.waiting)
+    fn ended(self, attempt: AttemptKey, result: Result<Payload, Box<Failure>>) {
+        match self {
+            Self::Loop(mailbox) => {
+                mailbox.send(Mail::Input(Input::AttemptEnded { attempt, result }));
+            }
+            Self::Taker(task) => {
+                let _ = task.send(Progress::Ended(result));
+            }
+        }
     }
 
-    /// The next job of a lane whose last one is done; `None` gives the lane up.
-    fn next(&self) -> Option<Job> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = state.waiting.pop_front();
-        if next.is_none() {
-            state.busy -= 1;
-        } else {
-            metrics::gauge!(telemetry::ACTIVITIES_WAITING).decrement(1);
+    /// A task that took it sees that by itself.
+    fn not_started(self, attempt: AttemptKey) {
+        if let Self::Loop(mailbox) = self {
+            mailbox.send(Mail::NotStarted(attempt));
         }
-        next
+    }
+}
+
+impl Job {
+    fn not_started(self) {
+        self.report.not_started(self.start.attempt);
     }
 }
 
@@ -93,6 +105,7 @@ impl Executor {
         asynchronous_max: usize,
         blocking_max: usize,
         cancel_grace: Duration,
+        lease: Option<Arc<Lease>>,
     ) -> Self {
         Self {
             runtime,
@@ -101,6 +114,7 @@ impl Executor {
             asynchronous: Lanes::new(asynchronous_max),
             blocking: Lanes::new(blocking_max),
             stopping: AtomicBool::new(false),
+            lease,
         }
     }
 
@@ -108,36 +122,96 @@ impl Executor {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         for lanes in [&self.asynchronous, &self.blocking] {
-            for job in lanes.clear() {
-                job.mailbox.send(Mail::NotStarted(job.start.attempt.clone()));
-            }
+            lanes.clear().into_iter().for_each(Job::not_started);
+        }
+    }
+
+    /// What waits for its turn and reports to this loop is left to the partition's next owner.
+    pub(super) fn forget(&self, mailbox: &Arc<Mailbox>) {
+        for lanes in [&self.asynchronous, &self.blocking] {
+            lanes.forget(mailbox).into_iter().for_each(Job::not_started);
         }
     }
 
     pub(super) fn run(self: &Arc<Self>, job: Job) {
-        let blocking = matches!(
-            self.functions.activities.get(&*job.start.name),
-            Some(ActivityFn::Blocking(_))
-        );
-        let lanes = if blocking { &self.blocking } else { &self.asynchronous };
-        let Some(first) = lanes.enter(job) else { return };
+        let kind = self.kind(&job.start.name);
+        if let Some(first) = self.lanes(kind).enter(job) {
+            self.open_lane(kind, first);
+        }
+    }
+
+    /// Takes attempts that have waited for a lane for so long.
+    pub(super) fn overdue(&self, limit: Duration, max: usize) -> Vec<Waiting> {
+        let mut overdue = self.asynchronous.overdue(limit, max);
+        overdue.extend(self.blocking.overdue(limit, max - overdue.len()));
+        overdue
+    }
+
+    /// Puts attempts back to where they waited.
+    pub(super) fn put_back(self: &Arc<Self>, jobs: Vec<Waiting>) {
+        let (blocking, asynchronous): (Vec<_>, _) = jobs
+            .into_iter()
+            .partition(|waiting| self.kind(&waiting.job.start.name) == Kind::Blocking);
+        for (kind, jobs) in [(Kind::Async, asynchronous), (Kind::Blocking, blocking)] {
+            for first in self.lanes(kind).put_back(jobs) {
+                self.open_lane(kind, first);
+            }
+        }
+        if self.stopping.load(Ordering::Acquire) {
+            self.stop();
+        }
+    }
+
+    /// How many attempts could begin at once, of one kind or the other.
+    pub(super) fn room(&self) -> usize {
+        let kinds = self.functions.activities.values().map(|activity| match activity {
+            ActivityFn::Async(_) => self.asynchronous.free(),
+            ActivityFn::Blocking(_) => self.blocking.free(),
+        });
+        kinds.max().unwrap_or_default()
+    }
+
+    /// Whether an attempt of this activity could begin at once; `None` where it is not registered.
+    pub(super) fn has_room_for(&self, name: &str) -> Option<bool> {
+        self.functions.activities.contains_key(name).then(|| self.lanes(self.kind(name)).free() > 0)
+    }
+
+    fn kind(&self, name: &str) -> Kind {
+        match self.functions.activities.get(name) {
+            Some(ActivityFn::Blocking(_)) => Kind::Blocking,
+            Some(ActivityFn::Async(_)) | None => Kind::Async,
+        }
+    }
+
+    fn lanes(&self, kind: Kind) -> &Lanes {
+        match kind {
+            Kind::Async => &self.asynchronous,
+            Kind::Blocking => &self.blocking,
+        }
+    }
+
+    fn open_lane(self: &Arc<Self>, kind: Kind, first: Job) {
         let executor = self.clone();
         self.runtime.spawn(async move {
             let mut next = Some(first);
             while let Some(job) = next {
                 executor.attempt(job).await;
-                let lanes = if blocking { &executor.blocking } else { &executor.asynchronous };
-                next = lanes.next();
+                next = executor.lanes(kind).next();
             }
         });
     }
 
     async fn attempt(&self, job: Job) {
+        if let Some(lease) = &self.lease
+            && !lease.holds()
+        {
+            lease.held_or(|| self.stopping.load(Ordering::Acquire)).await;
+        }
         if self.stopping.load(Ordering::Acquire) {
-            job.mailbox.send(Mail::NotStarted(job.start.attempt.clone()));
+            job.not_started();
             return;
         }
-        let Job { start, context, mailbox } = job;
+        let Job { start, context, report } = job;
         let StartAttempt { attempt, name, input, start_to_finish } = *start;
         let result = if context.is_cancelled() {
             Err(Failure::new(FailureClass::Cancelled, "Cancelled", "cancelled before it began"))
@@ -145,7 +219,7 @@ impl Executor {
             metrics::counter!(telemetry::ACTIVITIES_STARTED).increment(1);
             metrics::gauge!(telemetry::ACTIVITIES_RUNNING).increment(1);
             if start_to_finish.is_some() {
-                mailbox.send(Mail::Input(Input::AttemptStarted(attempt.clone())));
+                report.started(&attempt);
             }
             let span = tracing::info_span!(
                 "activity",
@@ -168,8 +242,7 @@ impl Executor {
                 "an attempt failed"
             );
         }
-        let result = result.map_err(Box::new);
-        mailbox.send(Mail::Input(Input::AttemptEnded { attempt, result }));
+        report.ended(attempt, result.map_err(Box::new));
     }
 
     async fn call(

@@ -1,13 +1,15 @@
 //! What reaches a partition's loop from other threads, and how the loop sleeps.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Wake;
+use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use durable_machine::model::{Acceptance, Envelope};
 use durable_machine::partition::{AttemptKey, Input, Ticket};
+use tokio::runtime::Handle;
 
 /// One thing for the loop.
 pub(crate) enum Mail {
@@ -23,11 +25,27 @@ pub(crate) enum Mail {
     Stop(Instant),
     /// The attempt did not get its turn before the worker stopped.
     NotStarted(AttemptKey),
+    /// These attempts, which had waited for a lane, were offered to other workers.
+    Offered(Vec<AttemptKey>),
+}
+
+impl Mail {
+    /// Who waits for its answer.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Start { ticket, .. } | Self::Command { ticket, .. } => Some(*ticket),
+            Self::Input(_)
+            | Self::CheckArrivals
+            | Self::Stop(_)
+            | Self::NotStarted(_)
+            | Self::Offered(_) => None,
+        }
+    }
 }
 
 /// The inbox of one opening of a partition. A later opening has another one.
 pub(crate) struct Mailbox {
-    /// `None` once the loop has ended: mail is dropped, and with it whoever waits for an answer.
+    /// `None` once the loop has ended.
     mails: Mutex<Option<Vec<Mail>>>,
     signal: Arc<Signal>,
 }
@@ -37,12 +55,24 @@ impl Mailbox {
         Self { mails: Mutex::new(Some(Vec::new())), signal: Arc::new(Signal::default()) }
     }
 
+    /// Sends, unless the loop has ended.
     pub(crate) fn send(&self, mail: Mail) {
+        let _ = self.try_send(mail);
+    }
+
+    /// Sends, or gives the mail back where the loop has ended.
+    pub(super) fn try_send(&self, mail: Mail) -> Result<(), Mail> {
         {
             let mut mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(mails) = mails.as_mut() else { return };
+            let Some(mails) = mails.as_mut() else { return Err(mail) };
             mails.push(mail);
         }
+        self.signal.raise();
+        Ok(())
+    }
+
+    /// Lets the loop come round without mail.
+    pub(super) fn wake(&self) {
         self.signal.raise();
     }
 
@@ -52,8 +82,9 @@ impl Mailbox {
         mails.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    pub(super) fn close(&self) {
-        *self.mails.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Takes nothing from now on. Returns what was not taken.
+    pub(super) fn close(&self) -> Vec<Mail> {
+        self.mails.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
     pub(super) fn signal(&self) -> Arc<Signal> {
@@ -116,5 +147,29 @@ impl Wake for Signal {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.raise();
+    }
+}
+
+/// Waits on this thread, without the runtime's clock: the runtime may be shutting down.
+pub(super) fn wait_for<T>(
+    runtime: &Handle,
+    future: impl Future<Output = T>,
+    end: Instant,
+) -> Option<T> {
+    let signal = Arc::new(Signal::default());
+    signal.attach();
+    let waker = signal.clone().into();
+    let mut future = pin!(future);
+    loop {
+        let polled = {
+            let _entered = runtime.enter();
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        match polled {
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending if left.is_zero() => return None,
+            Poll::Pending => signal.wait(Some(left)),
+        }
     }
 }

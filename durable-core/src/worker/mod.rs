@@ -3,14 +3,21 @@
 mod builder;
 mod driver;
 mod executor;
+mod fleet;
+mod lanes;
 mod mailbox;
 mod notify;
+mod opening;
+mod outgoing;
 mod serve;
 mod shared;
+mod start;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use durable_machine::model::PartitionId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -60,6 +67,13 @@ impl Worker {
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The partitions that it serves now: all of them, unless several workers share the hub.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        let served = self.shared.present().filter(|opening| opening.is_served());
+        served.map(|opening| opening.partition).collect()
     }
 
     /// Stops: takes no new work, lets running activities end for as long as the worker's shutdown timeout

@@ -29,10 +29,11 @@ impl Notifier {
         Watcher { notifier: self.clone(), instance: instance.clone(), receiver }
     }
 
-    /// A change may have been made that nobody published: whoever watches has to look.
-    pub(super) fn doubt(&self) {
+    /// Changes of these may have been made that nobody published: whoever watches has to look.
+    pub(super) fn doubt(&self, of: impl Fn(&InstanceId) -> bool) {
         // Each watcher sees that its sender is gone, and watches anew.
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|instance, _| !of(instance));
     }
 
     /// A commit made this visible.

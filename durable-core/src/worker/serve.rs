@@ -1,21 +1,18 @@
 //! The thread that serves one partition: opens it, runs its loop, opens it again when memory cannot be
-//! trusted any more; and the watchdog over turns that do not return.
+//! trusted any more.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use durable_machine::model::{InstanceId, PartitionId};
+use durable_machine::model::InstanceId;
 use durable_machine::partition::{Config, Partition};
 use tokio::sync::mpsc;
 
 use super::driver::{Driver, Exit};
-use super::mailbox::Signal;
-use super::shared::{Opening, OpeningCode, Shared};
+use super::mailbox::{Mail, wait_for};
+use super::opening::{Opening, OpeningCode};
+use super::shared::Shared;
 use crate::store::StoreError;
 use crate::telemetry;
 
@@ -25,8 +22,8 @@ const FAILURES_MAX: u32 = 5;
 /// Wait before a partition is opened again, times the failures in a row.
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
-/// Threads given up for turns that do not return, after which the process ends: each one may burn a core.
-const GIVEN_UP_MAX: usize = 4;
+/// How long storage has at least to take a partition back.
+const RELEASE_MIN: Duration = Duration::from_millis(100);
 
 /// Instances with something uncommitted from which on new work is refused while a commit cannot be written.
 const UNCOMMITTED_MAX: usize = 10_000;
@@ -34,44 +31,69 @@ const UNCOMMITTED_MAX: usize = 10_000;
 /// Reports to whoever starts the worker that a partition is served, or why not.
 pub(super) type Ready = mpsc::UnboundedSender<Result<(), StoreError>>;
 
-/// Starts the thread of a partition.
+/// Why a thread no longer serves its partition.
+enum Left {
+    /// Nothing is to be done about it.
+    Done,
+    /// Another thread has its place, or whoever took that away has seen to it.
+    Replaced,
+}
+
+/// Starts the thread of a partition that is not served yet. A worker that stops starts none.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
-    partition: PartitionId,
+    opening: &Arc<Opening>,
+    ready: Option<Ready>,
+) -> std::io::Result<()> {
+    if !shared.serving_begins() {
+        return Ok(());
+    }
+    spawn_counted(shared, opening, Vec::new(), ready).inspect_err(|_| shared.serving_ended())
+}
+
+/// Starts the thread of a partition whose end the worker waits for already.
+pub(super) fn spawn_counted(
+    shared: &Arc<Shared>,
+    opening: &Arc<Opening>,
     stuck: Vec<InstanceId>,
     ready: Option<Ready>,
 ) -> std::io::Result<()> {
-    let shared = shared.clone();
+    let (shared, opening) = (shared.clone(), opening.clone());
     std::thread::Builder::new()
-        .name(format!("durable-partition-{partition}"))
-        .spawn(move || {
-            if serve(&shared, partition, stuck, ready) {
-                shared.serving_ended();
-            }
+        .name(format!("durable-partition-{}", opening.partition))
+        .spawn(move || match serve(&shared, opening, stuck, ready) {
+            Left::Done => shared.serving_ended(),
+            Left::Replaced => {}
         })
         .map(|_| ())
 }
 
-/// Serves until told to stop. `false` when another thread has taken this one's place.
+/// Serves until the partition is lost or given back, or the worker stops.
 fn serve(
     shared: &Arc<Shared>,
-    partition: PartitionId,
+    mut opening: Arc<Opening>,
     stuck: Vec<InstanceId>,
     mut ready: Option<Ready>,
-) -> bool {
+) -> Left {
+    let partition = opening.partition;
     let mut failures = 0;
     // Whether this process had the partition open before.
     let mut again = !stuck.is_empty();
-    // Made by whoever made this thread: mail waits until the partition is open.
-    let Some(mut opening) = shared.opening(partition) else { return true };
     while shared.stop_at().is_none() {
-        let mut driver = match open(shared, &opening, &stuck, again) {
+        let opened = open(shared, &opening, &stuck, again);
+        if opening.is_given_up() {
+            return Left::Replaced;
+        }
+        let mut driver = match opened {
             Ok(driver) => driver,
+            Err(error) if shared.fleet.is_some() => {
+                return not_opened(shared, &opening, error, ready);
+            }
             Err(error @ (StoreError::Busy { .. } | StoreError::Unknown(_))) => {
                 tracing::warn!(partition = partition.0, %error, "the partition cannot be opened yet");
                 // Who has waited so far is told; who comes now waits for the next try.
-                let refused = std::mem::replace(&mut opening, shared.next_opening(partition));
-                refused.close();
+                let Some(next) = shared.follow(&opening) else { return Left::Replaced };
+                std::mem::replace(&mut opening, next).close();
                 std::thread::sleep(OPEN_AGAIN);
                 continue;
             }
@@ -83,48 +105,110 @@ fn serve(
                     None => shared.fail(format!("partition {partition} cannot be opened: {error}")),
                 }
                 opening.close();
-                return true;
+                return Left::Done;
             }
         };
+        opening.serve();
+        if let Some(fleet) = &shared.fleet {
+            fleet.served();
+        }
         if let Some(ready) = ready.take() {
             let _ = ready.send(Ok(()));
         }
         // A stop that came before the opening could be reached.
         if let Some(at) = shared.stop_at() {
-            opening.mailbox.send(super::mailbox::Mail::Stop(at));
+            opening.mailbox.send(Mail::Stop(at));
         }
         let exit = catch_unwind(AssertUnwindSafe(|| driver.run()))
             .unwrap_or_else(|_| Exit::Reopen("its loop panicked".into()));
         opening.close();
         if opening.is_given_up() {
-            return false;
+            return Left::Replaced;
         }
         match exit {
             Exit::Stopped => {
-                give_back(shared, partition, &driver);
-                return true;
+                give_back(shared, &driver);
+                return leave(shared, &opening);
+            }
+            Exit::Lost if shared.fleet.is_some() => {
+                tracing::info!(partition = partition.0, "lost: another owner has opened it");
+                return leave(shared, &opening);
             }
             Exit::Lost => {
                 shared.fail(format!("partition {partition} was taken over by another owner"));
-                return true;
+                return Left::Done;
             }
             Exit::Reopen(why) => {
                 failures = if opening.has_progressed() { 1 } else { failures + 1 };
                 metrics::counter!(telemetry::PARTITIONS_REOPENED).increment(1);
                 tracing::error!(partition = partition.0, why, "the partition is opened again");
-                if failures >= FAILURES_MAX {
+                if let Some(fleet) = &shared.fleet {
+                    if failures >= FAILURES_MAX {
+                        tracing::error!(
+                            partition = partition.0,
+                            why,
+                            failures,
+                            "it is left alone for a while"
+                        );
+                        fleet.avoid_for_a_lease(partition);
+                        return leave(shared, &opening);
+                    }
+                    // Somebody else may have it by now, or shall have it.
+                    if opening.is_leaving() || !fleet.lease.holds() {
+                        return leave(shared, &opening);
+                    }
+                } else if failures >= FAILURES_MAX {
                     shared.fail(format!("partition {partition} failed {failures} times: {why}"));
-                    return true;
+                    return Left::Done;
                 }
-                opening = shared.next_opening(partition);
+                let Some(next) = shared.follow(&opening) else { return Left::Replaced };
+                opening = next;
                 again = true;
-                shared.notifier.doubt();
+                shared.doubt(partition);
                 std::thread::sleep(OPEN_AGAIN * failures);
             }
         }
     }
     opening.close();
-    true
+    leave(shared, &opening)
+}
+
+/// The partition is no longer this worker's, unless another thread has taken this one's place.
+fn leave(shared: &Shared, opening: &Arc<Opening>) -> Left {
+    if shared.fleet.is_none() {
+        return Left::Done;
+    }
+    if shared.vacate(opening) { Left::Done } else { Left::Replaced }
+}
+
+/// A partition of a shared hub that cannot be opened is left to whoever can; the others are served.
+fn not_opened(
+    shared: &Shared,
+    opening: &Arc<Opening>,
+    error: StoreError,
+    ready: Option<Ready>,
+) -> Left {
+    let partition = opening.partition;
+    if let Some(fleet) = &shared.fleet {
+        match error {
+            StoreError::Busy { .. } | StoreError::Unknown(_) | StoreError::Fenced { .. } => {
+                tracing::warn!(partition = partition.0, %error, "the partition cannot be opened yet");
+                fleet.avoid_briefly(partition);
+            }
+            StoreError::Corrupt { .. }
+            | StoreError::HubInUse { .. }
+            | StoreError::NewerSchema { .. }
+            | StoreError::Unusable(_) => {
+                tracing::error!(partition = partition.0, %error, "the partition cannot be opened");
+                fleet.avoid_for_a_lease(partition);
+                if let Some(ready) = ready {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        }
+    }
+    opening.close();
+    leave(shared, opening)
 }
 
 fn open(
@@ -134,12 +218,13 @@ fn open(
     again: bool,
 ) -> Result<Driver, StoreError> {
     let mut snapshot = shared.runtime.block_on(shared.store.open(opening.partition))?;
-    if again {
+    let fence = snapshot.fence;
+    let ours = shared.fleet.as_ref().is_some_and(|fleet| fleet.opened(opening.partition, fence));
+    if again || ours {
         // The process lives, so nothing that it loaded or ran has killed it.
         snapshot.head.unclean_opens = 1;
         snapshot.head.probing = None;
     }
-    let fence = snapshot.fence;
     let config = Config {
         partition: opening.partition,
         partitions: shared.partitions,
@@ -156,8 +241,9 @@ fn open(
     Ok(Driver::new(shared.clone(), opening.clone(), partition, fence))
 }
 
-/// Gives the partition up in good order, if all that it did is durable.
-fn give_back(shared: &Shared, partition: PartitionId, driver: &Driver) {
+/// Gives the partition back in good order, if all that it did is durable.
+fn give_back(shared: &Shared, driver: &Driver) {
+    let partition = driver.partition_id();
     if !driver.is_clean() {
         tracing::warn!(
             partition = partition.0,
@@ -165,78 +251,12 @@ fn give_back(shared: &Shared, partition: PartitionId, driver: &Driver) {
         );
         return;
     }
-    let left = shared.stop_at().map_or(Duration::ZERO, |at| {
-        at.saturating_duration_since(Instant::now()).max(Duration::from_millis(100))
-    });
+    let least = Instant::now() + RELEASE_MIN;
+    let end = driver.stop_at().map_or(least, |at| at.max(least));
     let release = shared.store.release(partition, driver.fence());
-    match wait_for(shared, release, Instant::now() + left) {
+    match wait_for(&shared.runtime, release, end) {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(partition = partition.0, %error, "not given back"),
         None => tracing::warn!(partition = partition.0, "not given back: storage did not answer"),
-    }
-}
-
-/// Waits on this thread, without the runtime's clock: the runtime may be shutting down.
-fn wait_for<T>(shared: &Shared, future: impl Future<Output = T>, end: Instant) -> Option<T> {
-    let signal = Arc::new(Signal::default());
-    signal.attach();
-    let waker = signal.clone().into();
-    let mut future = pin!(future);
-    loop {
-        let polled = {
-            let _entered = shared.runtime.enter();
-            future.as_mut().poll(&mut Context::from_waker(&waker))
-        };
-        let left = end.saturating_duration_since(Instant::now());
-        match polled {
-            Poll::Ready(output) => return Some(output),
-            Poll::Pending if left.is_zero() => return None,
-            Poll::Pending => signal.wait(Some(left)),
-        }
-    }
-}
-
-/// Watches over the turns of all partitions until the worker has ended.
-pub(super) fn watch_turns(shared: &Arc<Shared>) {
-    let limit = shared.options.turn_timeout;
-    let pause = (limit / 10).clamp(Duration::from_millis(5), Duration::from_millis(250));
-    let mut seen: HashMap<u16, (u64, Instant)> = HashMap::new();
-    while !shared.all_ended() {
-        std::thread::sleep(pause);
-        for partition in 0..shared.partitions {
-            let Some(opening) = shared.opening(PartitionId(partition)) else { continue };
-            let Some((turn, instance)) = opening.polled_turn() else {
-                seen.remove(&partition);
-                continue;
-            };
-            let since = match seen.get(&partition) {
-                Some((same, since)) if *same == turn => *since,
-                Some(_) | None => {
-                    seen.insert(partition, (turn, Instant::now()));
-                    continue;
-                }
-            };
-            if since.elapsed() < limit || opening.is_given_up() {
-                continue;
-            }
-            tracing::error!(
-                partition,
-                %instance,
-                ?limit,
-                "a turn does not return; its thread is given up and the instance held. Move loops and \
-                 blocking calls into activities"
-            );
-            let _ = shared.next_opening(PartitionId(partition));
-            opening.give_up();
-            shared.notifier.doubt();
-            seen.remove(&partition);
-            if shared.given_up.fetch_add(1, Ordering::AcqRel) + 1 > GIVEN_UP_MAX {
-                tracing::error!("too many threads were given up; the process ends");
-                std::process::exit(70);
-            }
-            if let Err(error) = spawn(shared, PartitionId(partition), vec![instance], None) {
-                shared.fail(format!("no thread for partition {partition}: {error}"));
-            }
-        }
     }
 }

@@ -1,41 +1,56 @@
 //! What the threads of a worker, and the clients of its process, have in common.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use durable_machine::model::{ExecutionKey, InstanceId, PartitionId, WorkerId};
-use durable_machine::partition::{Answer, Input, Registry as Code, Ticket};
-use durable_machine::replay::{ForeignWake, OrchestratorFn};
+use durable_machine::model::{InstanceId, PartitionId, WorkerId};
+use durable_machine::partition::Ticket;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::WorkerOptions;
 use super::executor::Executor;
-use super::mailbox::{Mail, Mailbox};
-use super::notify::Notifier;
+use super::fleet::Fleet;
+use super::mailbox::{Mail, wait_for};
+use super::notify::{Notifier, Watcher};
+use super::opening::{Opening, Told};
 use crate::registry::Functions;
 use crate::store::Store;
+
+/// How long leaving may take at least, though the time to stop is over.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// One worker, from its start to its end.
 pub(crate) struct Shared {
     pub(crate) worker: WorkerId,
     pub(crate) store: Arc<dyn Store>,
     pub(super) runtime: Handle,
-    pub(crate) notifier: Arc<Notifier>,
+    pub(super) notifier: Arc<Notifier>,
     pub(super) executor: Arc<Executor>,
     pub(crate) functions: Arc<Functions>,
     pub(super) options: WorkerOptions,
     pub(crate) partitions: u16,
-    /// The present opening of each partition, or the one that is about to be: mail waits for it.
-    openings: Vec<RwLock<Arc<Opening>>>,
-    stop_at: Mutex<Option<Instant>>,
-    /// Partitions whose threads have not ended.
-    serving: AtomicUsize,
+    /// Where other workers may share the hub.
+    pub(super) fleet: Option<Fleet>,
+    /// The present opening of each partition, or the one that is about to be: mail waits for it. `None`
+    /// where the partition is not this worker's.
+    openings: Vec<RwLock<Option<Arc<Opening>>>>,
+    stop_at: watch::Sender<Option<Instant>>,
+    life: Mutex<Life>,
     /// Threads that were given up because a turn did not return.
     pub(super) given_up: AtomicUsize,
     end: watch::Sender<Option<Ended>>,
+}
+
+/// What keeps the worker from its end.
+#[derive(Debug, Default)]
+struct Life {
+    /// Threads of partitions, and activities of others, that have not ended.
+    serving: usize,
+    stopping: bool,
+    leaving: bool,
+    left: bool,
 }
 
 /// How a worker ended.
@@ -45,40 +60,22 @@ pub(super) enum Ended {
     Failed(String),
 }
 
-/// One opening of a partition: its loop, seen from other threads.
-pub(crate) struct Opening {
-    pub(super) partition: PartitionId,
-    /// The partition as a metric label.
-    pub(super) label: Arc<str>,
-    pub(crate) mailbox: Arc<Mailbox>,
-    given_up: AtomicBool,
-    /// Odd while a turn is polled; raised at its begin and its end.
-    turn: AtomicU64,
-    /// The instance of the present turn.
-    polled: Mutex<Option<InstanceId>>,
-    progressed: AtomicBool,
-    /// Callers who wait for an answer; `None` once no answer will come.
-    callers: Mutex<Option<Callers>>,
-}
-
-/// Not the loop's own: a loop that hangs in a turn must not keep those who wait.
-#[derive(Default)]
-struct Callers {
-    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
-    last: Ticket,
+/// What a worker is made of.
+pub(super) struct Parts {
+    pub(super) worker: WorkerId,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) runtime: Handle,
+    pub(super) executor: Arc<Executor>,
+    pub(super) functions: Arc<Functions>,
+    pub(super) options: WorkerOptions,
+    pub(super) partitions: u16,
+    pub(super) fleet: Option<Fleet>,
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments, reason = "called once, where a worker is put together")]
-    pub(super) fn new(
-        worker: WorkerId,
-        store: Arc<dyn Store>,
-        runtime: Handle,
-        executor: Arc<Executor>,
-        functions: Arc<Functions>,
-        options: WorkerOptions,
-        partitions: u16,
-    ) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { worker, store, runtime, executor, functions, options, partitions, fleet } =
+            parts;
         Self {
             worker,
             store,
@@ -88,25 +85,29 @@ impl Shared {
             functions,
             options,
             partitions,
-            openings: (0..partitions)
-                .map(|partition| RwLock::new(Arc::new(Opening::new(PartitionId(partition)))))
-                .collect(),
-            stop_at: Mutex::new(None),
-            serving: AtomicUsize::new(usize::from(partitions)),
+            fleet,
+            openings: (0..partitions).map(|_| RwLock::default()).collect(),
+            stop_at: watch::channel(None).0,
+            life: Mutex::default(),
             given_up: AtomicUsize::new(0),
             end: watch::channel(None).0,
         }
     }
 
-    /// Sends to the loop of a partition. Once it has ended the mail is dropped, and whoever waits sees that.
-    pub(crate) fn send(&self, to: PartitionId, mail: Mail) {
-        if let Some(opening) = self.opening(to) {
-            opening.mailbox.send(mail);
+    /// Sends to the loop of a partition; the mail comes back where the partition is not here. Once the loop
+    /// has ended the mail is dropped.
+    pub(crate) fn send(&self, to: PartitionId, mail: Mail) -> Result<(), Mail> {
+        match self.taker(to) {
+            Some(opening) => {
+                opening.mailbox.send(mail);
+                Ok(())
+            }
+            None => Err(mail),
         }
     }
 
-    pub(crate) fn send_to_instance(&self, instance: &InstanceId, mail: Mail) {
-        self.send(instance.partition(self.partitions), mail);
+    pub(crate) fn send_to_instance(&self, instance: &InstanceId, mail: Mail) -> Result<(), Mail> {
+        self.send(instance.partition(self.partitions), mail)
     }
 
     /// Sends something that will be answered. Where it will not, the receiver sees that.
@@ -114,49 +115,125 @@ impl Shared {
         &self,
         instance: &InstanceId,
         mail: impl FnOnce(Ticket) -> Mail,
-    ) -> oneshot::Receiver<Answer> {
-        match self.opening(instance.partition(self.partitions)) {
+    ) -> oneshot::Receiver<Told> {
+        match self.taker(instance.partition(self.partitions)) {
             Some(opening) => opening.ask(mail),
-            None => oneshot::channel().1,
+            None => {
+                let (reply, answer) = oneshot::channel();
+                let _ = reply.send(Err(mail(Ticket::default())));
+                answer
+            }
         }
     }
 
     pub(super) fn send_all(&self, mail: impl Fn() -> Mail) {
-        for partition in 0..self.partitions {
-            self.send(PartitionId(partition), mail());
+        for opening in self.present() {
+            opening.mailbox.send(mail());
         }
+    }
+
+    /// Watches an instance whose changes are made here.
+    pub(crate) fn watch(&self, instance: &InstanceId) -> Option<Watcher> {
+        let watcher = self.notifier.watch(instance);
+        // Asked after the watch began: whoever gives the partition up from now on tells the watcher.
+        self.taker(instance.partition(self.partitions)).map(|_| watcher)
+    }
+
+    /// Whether mail for an instance is taken here.
+    pub(crate) fn takes(&self, instance: &InstanceId) -> bool {
+        self.taker(instance.partition(self.partitions)).is_some()
+    }
+
+    /// Whether other workers may own what this one does not.
+    pub(crate) fn shares_the_hub(&self) -> bool {
+        self.fleet.is_some()
+    }
+
+    /// The opening that takes mail.
+    pub(super) fn taker(&self, partition: PartitionId) -> Option<Arc<Opening>> {
+        self.opening(partition).filter(|opening| !opening.is_leaving())
     }
 
     pub(super) fn opening(&self, partition: PartitionId) -> Option<Arc<Opening>> {
         let slot = self.openings.get(usize::from(partition.0))?;
-        Some(slot.read().unwrap_or_else(PoisonError::into_inner).clone())
+        slot.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The opening that follows one that has ended. Mail for it may come before it is ready.
-    pub(super) fn next_opening(&self, partition: PartitionId) -> Arc<Opening> {
-        let next = Arc::new(Opening::new(partition));
-        if let Some(slot) = self.openings.get(usize::from(partition.0)) {
-            *slot.write().unwrap_or_else(PoisonError::into_inner) = next.clone();
+    /// The openings of all partitions that are this worker's.
+    pub(super) fn present(&self) -> impl Iterator<Item = Arc<Opening>> {
+        (0..self.partitions).filter_map(|partition| self.opening(PartitionId(partition)))
+    }
+
+    /// The first opening of a partition that is not this worker's yet. Mail for it may come before it is
+    /// ready.
+    pub(super) fn occupy(&self, partition: PartitionId) -> Option<Arc<Opening>> {
+        let slot = self.openings.get(usize::from(partition.0))?;
+        let mut slot = slot.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            return None;
         }
-        next
+        let opening = Arc::new(Opening::new(partition));
+        *slot = Some(opening.clone());
+        Some(opening)
+    }
+
+    /// The opening that follows this one; `None` where another thread has put something in its place.
+    pub(super) fn follow(&self, opening: &Arc<Opening>) -> Option<Arc<Opening>> {
+        let next = Arc::new(Opening::new(opening.partition));
+        self.replace(opening, Some(next.clone())).then_some(next)
+    }
+
+    /// The partition is no longer this worker's. `false` where another thread has put something in its place.
+    pub(super) fn vacate(&self, opening: &Arc<Opening>) -> bool {
+        let vacated = self.replace(opening, None);
+        if vacated {
+            self.doubt(opening.partition);
+            if let Some(fleet) = &self.fleet {
+                fleet.changed();
+            }
+        }
+        vacated
+    }
+
+    fn replace(&self, opening: &Arc<Opening>, by: Option<Arc<Opening>>) -> bool {
+        let Some(slot) = self.openings.get(usize::from(opening.partition.0)) else { return false };
+        let mut slot = slot.write().unwrap_or_else(PoisonError::into_inner);
+        let present = slot.as_ref().is_some_and(|present| Arc::ptr_eq(present, opening));
+        if present {
+            *slot = by;
+        }
+        present
+    }
+
+    /// Changes of a partition's instances may have been made that nobody published here.
+    pub(super) fn doubt(&self, partition: PartitionId) {
+        self.notifier.doubt(|instance| instance.partition(self.partitions) == partition);
     }
 
     /// Asks every loop to finish until then. The earliest wish counts.
-    pub(super) fn stop(&self, at: Instant) {
-        {
-            let mut stop_at = self.stop_at.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn stop(self: &Arc<Self>, at: Instant) {
+        self.stop_at.send_modify(|stop_at| {
             *stop_at = Some(stop_at.map_or(at, |earlier| earlier.min(at)));
-        }
+        });
         self.executor.stop();
         self.send_all(|| Mail::Stop(at));
+        if let Some(fleet) = &self.fleet {
+            fleet.stops();
+        }
+        self.end_if(|life| life.stopping = true);
     }
 
     pub(super) fn stop_at(&self) -> Option<Instant> {
-        *self.stop_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.stop_at.borrow()
+    }
+
+    /// Tells when it is asked to stop.
+    pub(super) fn stopping(&self) -> watch::Receiver<Option<Instant>> {
+        self.stop_at.subscribe()
     }
 
     /// Ends the worker because of something that no retry helps.
-    pub(super) fn fail(&self, why: String) {
+    pub(super) fn fail(self: &Arc<Self>, why: String) {
         tracing::error!(why, "the worker ends");
         self.end.send_if_modified(|end| {
             let first = end.is_none();
@@ -168,17 +245,71 @@ impl Shared {
         self.stop(Instant::now());
     }
 
-    /// A partition is no longer served. The last one leaves the hub.
-    pub(super) fn serving_ended(&self) {
-        if self.serving.fetch_sub(1, Ordering::AcqRel) == 1 {
-            if let Err(error) = self.runtime.block_on(self.store.leave(self.worker)) {
+    /// Something begins for whose end the worker waits. `false` where it stops: nothing shall begin.
+    pub(super) fn serving_begins(&self) -> bool {
+        let mut life = self.life();
+        if !life.stopping {
+            life.serving += 1;
+        }
+        !life.stopping
+    }
+
+    /// What had begun has ended. The last end of a stopping worker leaves the hub.
+    pub(super) fn serving_ended(self: &Arc<Self>) {
+        self.end_if(|life| life.serving -= 1);
+    }
+
+    fn end_if(self: &Arc<Self>, changed: impl FnOnce(&mut Life)) {
+        {
+            let mut life = self.life();
+            changed(&mut life);
+            if life.leaving || !life.stopping || life.serving > 0 {
+                return;
+            }
+            life.leaving = true;
+        }
+        if Handle::try_current().is_err() {
+            self.leave();
+            return;
+        }
+        // Within the runtime nothing may wait.
+        let shared = self.clone();
+        let thread = std::thread::Builder::new().name("durable-leave".into());
+        if let Err(error) = thread.spawn(move || shared.leave()) {
+            tracing::warn!(%error, "the worker could not leave the hub in good order");
+            self.has_left();
+        }
+    }
+
+    fn leave(&self) {
+        let leave = async {
+            match &self.fleet {
+                Some(fleet) => fleet.leave(self).await,
+                None => self.store.leave(self.worker).await,
+            }
+        };
+        let at_least = Instant::now() + LEAVE_MAX;
+        let end = self.stop_at().map_or(at_least, |at| at.max(at_least));
+        match wait_for(&self.runtime, leave, end) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
                 tracing::warn!(%error, "the worker could not leave the hub in good order");
             }
-            self.end.send_if_modified(|end| {
-                end.get_or_insert(Ended::AsTold);
-                true
-            });
+            None => tracing::warn!("the worker could not leave the hub: storage did not answer"),
         }
+        self.has_left();
+    }
+
+    fn has_left(&self) {
+        self.life().left = true;
+        self.end.send_if_modified(|end| {
+            end.get_or_insert(Ended::AsTold);
+            true
+        });
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it takes work: it neither stops nor has ended.
@@ -186,118 +317,12 @@ impl Shared {
         self.stop_at().is_none()
     }
 
-    /// Whether every loop has ended.
+    /// Whether every loop has ended, and the worker has left.
     pub(super) fn all_ended(&self) -> bool {
-        self.serving.load(Ordering::Acquire) == 0
+        self.life().left
     }
 
     pub(super) fn ended(&self) -> watch::Receiver<Option<Ended>> {
         self.end.subscribe()
-    }
-}
-
-impl Opening {
-    pub(super) fn new(partition: PartitionId) -> Self {
-        Self {
-            partition,
-            label: partition.to_string().into(),
-            mailbox: Arc::new(Mailbox::new()),
-            given_up: AtomicBool::new(false),
-            turn: AtomicU64::new(0),
-            polled: Mutex::new(None),
-            progressed: AtomicBool::new(false),
-            callers: Mutex::new(Some(Callers::default())),
-        }
-    }
-
-    /// Sends something that will be answered. Where it will not, the receiver sees that.
-    fn ask(&self, mail: impl FnOnce(Ticket) -> Mail) -> oneshot::Receiver<Answer> {
-        let (reply, answer) = oneshot::channel();
-        let ticket = self.callers().as_mut().map(|callers| {
-            callers.last = Ticket(callers.last.0 + 1);
-            callers.waiting.insert(callers.last, reply);
-            callers.last
-        });
-        if let Some(ticket) = ticket {
-            self.mailbox.send(mail(ticket));
-        }
-        answer
-    }
-
-    pub(super) fn answer(&self, ticket: Ticket, answer: Answer) {
-        if let Some(reply) = self.caller(ticket) {
-            // Nobody may be waiting any more.
-            let _ = reply.send(answer);
-        }
-    }
-
-    /// Lets a caller see that no answer will come.
-    pub(super) fn no_answer(&self, ticket: Ticket) {
-        drop(self.caller(ticket));
-    }
-
-    fn caller(&self, ticket: Ticket) -> Option<oneshot::Sender<Answer>> {
-        self.callers().as_mut()?.waiting.remove(&ticket)
-    }
-
-    /// Nothing is taken any more, and whoever waits for an answer sees that none will come.
-    pub(super) fn close(&self) {
-        self.mailbox.close();
-        *self.callers() = None;
-    }
-
-    fn callers(&self) -> MutexGuard<'_, Option<Callers>> {
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn turn_begins(&self, instance: &InstanceId) {
-        *self.polled.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance.clone());
-        self.turn.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn turn_ends(&self) {
-        self.turn.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Number and instance of the turn that is polled right now.
-    pub(super) fn polled_turn(&self) -> Option<(u64, InstanceId)> {
-        let turn = self.turn.load(Ordering::Acquire);
-        let polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        polled.filter(|_| turn % 2 == 1).map(|instance| (turn, instance))
-    }
-
-    pub(super) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Release);
-        self.close();
-    }
-
-    pub(super) fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Acquire)
-    }
-
-    /// A commit went through.
-    pub(super) fn progressed(&self) {
-        self.progressed.store(true, Ordering::Release);
-    }
-
-    pub(super) fn has_progressed(&self) -> bool {
-        self.progressed.load(Ordering::Acquire)
-    }
-}
-
-/// The worker's orchestrators, as one opening of a partition sees them.
-pub(super) struct OpeningCode {
-    pub(super) functions: Arc<Functions>,
-    pub(super) mailbox: Arc<Mailbox>,
-}
-
-impl Code for OpeningCode {
-    fn orchestrator(&self, name: &str) -> Option<OrchestratorFn> {
-        self.functions.orchestrators.get(name).cloned()
-    }
-
-    fn foreign_wake(&self, key: &ExecutionKey) -> Option<ForeignWake> {
-        let (mailbox, key) = (self.mailbox.clone(), key.clone());
-        Some(Arc::new(move || mailbox.send(Mail::Input(Input::WokenFromOutside(key.clone())))))
     }
 }

@@ -19,6 +19,7 @@ use durable_core::store::{
     Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, Store, StoreError,
     TakenWork,
 };
+use tokio::sync::watch;
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,47 @@ impl Faults {
     }
 }
 
+/// What lies between a worker and the storage. Each [`TestStore`] has its own, its clones share it.
+#[derive(Clone)]
+pub(crate) struct Link(Arc<watch::Sender<LinkState>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LinkState {
+    Up,
+    Stuck,
+    Cut,
+}
+
+impl Link {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(LinkState::Up)))
+    }
+
+    /// Calls wait from now on, as if the process were stopped.
+    pub(crate) fn stick(&self) {
+        self.0.send_replace(LinkState::Stuck);
+    }
+
+    /// Calls fail from now on and do nothing, as if the process were dead.
+    pub(crate) fn cut(&self) {
+        self.0.send_replace(LinkState::Cut);
+    }
+
+    /// Calls go through, those that waited too.
+    pub(crate) fn mend(&self) {
+        self.0.send_replace(LinkState::Up);
+    }
+
+    async fn pass(&self) -> Result<(), StoreError> {
+        let mut state = self.0.subscribe();
+        let state = state.wait_for(|state| *state != LinkState::Stuck).await;
+        match state.map(|state| *state) {
+            Ok(LinkState::Up | LinkState::Stuck) | Err(_) => Ok(()),
+            Ok(LinkState::Cut) => Err(StoreError::Unknown("the link is cut".into())),
+        }
+    }
+}
+
 /// A store with [`Faults`]. Without a plan it does what the inner one does.
 #[derive(Clone)]
 pub(crate) struct TestStore {
@@ -124,6 +166,7 @@ pub(crate) struct TestStore {
     faults: Faults,
     /// Clones live and die together.
     dead: Arc<AtomicBool>,
+    link: Link,
 }
 
 impl TestStore {
@@ -131,7 +174,20 @@ impl TestStore {
     pub(crate) fn new(inner: Arc<dyn Store>, faults: Faults) -> Self {
         let dead = Arc::new(AtomicBool::new(false));
         faults.0.lock().expect("no test panics here").dead = dead.clone();
-        Self { inner, faults, dead }
+        Self { inner, faults, dead, link: Link::new() }
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    /// A call without faults.
+    async fn plain<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.link.pass().await?;
+        call.await
     }
 
     async fn call<T>(
@@ -139,6 +195,7 @@ impl TestStore {
         method: &'static str,
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
+        self.link.pass().await?;
         match self.faults.next(method, &self.dead) {
             None => call.await,
             Some(fault @ (Fault::Busy | Fault::Full | Fault::LostBefore | Fault::Fenced)) => {
@@ -216,7 +273,7 @@ impl HubStore for TestStore {
     }
 
     async fn status(&self, instance: &InstanceId) -> Result<Option<StatusRow>, StoreError> {
-        self.inner.status(instance).await
+        self.plain(self.inner.status(instance)).await
     }
 
     async fn list(
@@ -225,19 +282,19 @@ impl HubStore for TestStore {
         after: Option<ListToken>,
         limit: usize,
     ) -> Result<ListPage, StoreError> {
-        self.inner.list(query, after, limit).await
+        self.plain(self.inner.list(query, after, limit)).await
     }
 
     async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {
-        self.inner.counts().await
+        self.plain(self.inner.counts()).await
     }
 
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
-        self.inner.history(instance).await
+        self.plain(self.inner.history(instance)).await
     }
 
     async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {
-        self.inner.changed(known).await
+        self.plain(self.inner.changed(known)).await
     }
 }
 
@@ -252,7 +309,7 @@ impl Fleet for TestStore {
     }
 
     async fn members(&self) -> Result<Vec<Member>, StoreError> {
-        self.inner.members().await
+        self.plain(self.inner.members()).await
     }
 
     async fn claim(&self, worker: WorkerId, partition: PartitionId) -> Result<(), StoreError> {
@@ -261,7 +318,7 @@ impl Fleet for TestStore {
 
     /// Never fails: the lock of a process dies with it.
     async fn leave(&self, worker: WorkerId) -> Result<(), StoreError> {
-        self.inner.leave(worker).await
+        self.plain(self.inner.leave(worker)).await
     }
 
     async fn offer(&self, work: Vec<StartAttempt>) -> Result<(), StoreError> {

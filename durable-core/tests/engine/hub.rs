@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_core::prelude::*;
-use durable_core::store::{SqliteOptions, Store};
+use durable_core::store::{Sharing, SqliteOptions, Store};
 use durable_core::{InstanceStatus, MemoryStore, WorkerBuilder};
 use tempfile::TempDir;
 
 use super::faulty::{Faults, TestStore};
 
 /// Longer than any story takes on a busy machine: what is not over by then never will be.
-const STORY_MAX: Duration = secs(60);
+const STORY_MAX: Duration = secs(120);
 
 /// How long a story waits for one thing.
-pub(crate) const PATIENCE: Duration = secs(20);
+pub(crate) const PATIENCE: Duration = secs(30);
 
 /// An empty hub, and the faults of the stores that are opened on it.
 pub(crate) struct Hub {
@@ -40,6 +40,12 @@ impl Hub {
         Self { place: Place::File(folder), partitions: 1, faults: Faults::default() }
     }
 
+    /// For several workers at a time.
+    pub(crate) fn shared(partitions: u16, sharing: Sharing) -> Self {
+        let store = MemoryStore::new().with_partitions(partitions).shared(sharing);
+        Self { place: Place::Memory(store), partitions, faults: Faults::default() }
+    }
+
     /// The same, still empty, with this many partitions.
     pub(crate) fn with_partitions(mut self, partitions: u16) -> Self {
         if let Place::Memory(store) = &mut self.place {
@@ -57,8 +63,16 @@ impl Hub {
         }
     }
 
+    /// The hub in memory itself.
+    pub(crate) fn memory(&self) -> MemoryStore {
+        match &self.place {
+            Place::Memory(store) => store.clone(),
+            Place::File(_) => panic!("it is in a file"),
+        }
+    }
+
     /// As another process would open it. A hub in memory has no other process.
-    fn open(&self) -> Arc<dyn Store> {
+    pub(crate) fn open(&self) -> Arc<dyn Store> {
         match &self.place {
             Place::Memory(store) => Arc::new(store.clone()),
             Place::File(_) => {

@@ -8,6 +8,7 @@ mod client;
 mod eviction;
 mod faults;
 mod faulty;
+mod fleet;
 mod hub;
 mod neighbours;
 mod operations;

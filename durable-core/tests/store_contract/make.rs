@@ -42,6 +42,7 @@ pub(crate) fn member(worker: WorkerId) -> Member {
         build: None,
         boot: String::new(),
         owns: Vec::new(),
+        leaving: false,
     }
 }
 
@@ -102,6 +103,7 @@ pub(crate) fn status_of(key: &ExecutionKey, status: RuntimeStatus, time: Timesta
         custom_status: None,
         hold: None,
         unconsumed: Vec::new(),
+        dead_letters: Vec::new(),
         parent: None,
         version: None,
         tags: vec![("team".into(), "blue".into())],
