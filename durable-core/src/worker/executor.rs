@@ -93,6 +93,11 @@ impl Report {
 }
 
 impl Job {
+    /// Ends it before it has begun.
+    pub(super) fn cancelled(self) {
+        self.report.ended(self.start.attempt, Err(Box::new(cancelled())));
+    }
+
     fn not_started(self) {
         self.report.not_started(self.start.attempt);
     }
@@ -214,7 +219,7 @@ impl Executor {
         let Job { start, context, report } = job;
         let StartAttempt { attempt, name, input, start_to_finish } = *start;
         let result = if context.is_cancelled() {
-            Err(Failure::new(FailureClass::Cancelled, "Cancelled", "cancelled before it began"))
+            Err(cancelled())
         } else {
             metrics::counter!(telemetry::ACTIVITIES_STARTED).increment(1);
             metrics::gauge!(telemetry::ACTIVITIES_RUNNING).increment(1);
@@ -298,6 +303,10 @@ impl Executor {
             }
         }
     }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureClass::Cancelled, "Cancelled", "cancelled before it began")
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {

@@ -1,88 +1,19 @@
 //! Several workers on one hub: who owns what, and that nothing is lost or done twice while that changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use durable_core::machine::model::{PartitionId, WorkerId};
 use durable_core::prelude::*;
-use durable_core::store::{Fleet as _, Member, Sharing};
-use durable_core::{ClientError, EventKind, WorkerBuilder};
+use durable_core::store::{Fleet as _, Member};
+use durable_core::{ClientError, EventKind};
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::faulty::{Faults, Link, TestStore};
+use super::faulty::{Fault, TestStore};
 use super::hub::{Hub, PATIENCE, tell, until, until_is};
-
-/// Short, so that the dead are soon known to be; what is slower than this moves once more, and works.
-const SHARING: Sharing = Sharing { lease: millis(500), visibility: millis(400) };
-
-const PARTITIONS: u16 = 6;
-
-fn hub() -> Hub {
-    Hub::shared(PARTITIONS, SHARING)
-}
-
-/// A worker with its own link to the hub's storage.
-struct One {
-    worker: Worker,
-    link: Link,
-}
-
-impl One {
-    async fn start(hub: &Hub, registry: Registry) -> Self {
-        Self::start_with(hub, registry, |builder| builder).await
-    }
-
-    async fn start_with(
-        hub: &Hub,
-        registry: Registry,
-        options: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
-    ) -> Self {
-        let store = TestStore::new(hub.open(), Faults::default());
-        let link = store.link();
-        let builder = Worker::builder(store).registry(registry).shutdown_timeout(secs(60));
-        Self { worker: options(builder).start().await.expect("the worker starts"), link }
-    }
-
-    fn owned(&self) -> BTreeSet<PartitionId> {
-        self.worker.partitions().into_iter().collect()
-    }
-
-    fn client(&self) -> Client {
-        self.worker.client()
-    }
-
-    /// Dead as after a `SIGKILL`: it leaves nothing in good order.
-    fn kill(self) {
-        self.link.cut();
-    }
-}
-
-/// Whether each has its share, and every partition is with one of them.
-fn balanced(workers: &[&One]) -> bool {
-    let all = usize::from(PARTITIONS);
-    let (least, most) = (all / workers.len(), all.div_ceil(workers.len()));
-    let together: BTreeSet<_> = workers.iter().flat_map(|one| one.owned()).collect();
-    let counts: Vec<usize> = workers.iter().map(|one| one.owned().len()).collect();
-    together.len() == all
-        && counts.iter().sum::<usize>() == all
-        && counts.iter().all(|count| (least..=most).contains(count))
-}
-
-async fn until_balanced(workers: &[&One]) {
-    until("each has its share", || async { balanced(workers) }).await;
-}
-
-/// Ids of instances that live in a partition of this worker.
-fn ids_of(one: &One, prefix: &str, count: usize) -> Vec<String> {
-    let owned = one.owned();
-    let ids = (0..).map(|n| format!("{prefix}-{n}")).filter(|id| {
-        let id = InstanceId::new(id.as_str()).expect("valid");
-        owned.contains(&id.partition(PARTITIONS))
-    });
-    ids.take(count).collect()
-}
+use super::several::{One, PARTITIONS, SHARING, balanced, hub, ids_of, until_balanced};
 
 /// How often each activity ran, by instance.
 #[derive(Clone, Default)]
@@ -304,7 +235,7 @@ fn a_worker_whose_beats_fail_begins_no_activity_until_one_succeeds() {
         let fails = failing.clone();
         hub.faults.plan(move |_, method| {
             let fault = method == "heartbeat" && fails.load(Ordering::SeqCst);
-            fault.then_some(super::faulty::Fault::LostBefore)
+            fault.then_some(Fault::LostBefore)
         });
         a.worker.shutdown().await.expect("a clean end");
         let b = builder.start().await.expect("started");

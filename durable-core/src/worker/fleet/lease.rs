@@ -23,10 +23,6 @@ impl Lease {
         Self { length, began: Instant::now(), last: AtomicU64::new(0), turns }
     }
 
-    pub(crate) fn length(&self) -> Duration {
-        self.length
-    }
-
     /// A beat that was sent then has succeeded.
     pub(crate) fn renewed(&self, sent: Instant) {
         let since = sent.saturating_duration_since(self.began).as_micros();

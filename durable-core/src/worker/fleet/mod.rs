@@ -1,7 +1,7 @@
 //! Several workers on one hub: which partitions are this one's, and activities that wait for room.
 //!
-//! Three tasks share a [`Fleet`]: `beat` says that this worker lives and what it owns, `look` watches the
-//! other workers and claims and gives back partitions as `balance` decides, and [`offer`] and [`take`] move
+//! Four tasks share a [`Fleet`]: `beat` says that this worker lives and what it owns, `look` watches the
+//! other workers and claims and gives back partitions as `balance` decides, and `offer` and `take` move
 //! waiting activities to where there is room. What keeps two owners of a partition apart is the store's
 //! fence alone: everything here may be late or wrong and costs only work done twice.
 //! `docs/design/fleet.md` has the states and invariants.
@@ -10,6 +10,8 @@ mod balance;
 mod beat;
 mod lease;
 mod look;
+mod offer;
+mod take;
 mod view;
 
 use std::collections::BTreeMap;
@@ -154,7 +156,12 @@ impl Fleet {
 
 /// Starts the tasks.
 pub(super) fn spawn(shared: &Arc<Shared>) -> Vec<JoinHandle<()>> {
-    vec![tokio::spawn(beat::run(shared.clone())), tokio::spawn(look::run(shared.clone()))]
+    vec![
+        tokio::spawn(beat::run(shared.clone())),
+        tokio::spawn(look::run(shared.clone())),
+        tokio::spawn(offer::run(shared.clone())),
+        tokio::spawn(take::run(shared.clone())),
+    ]
 }
 
 /// Waits until each partition of this worker's present share is served.

@@ -1,0 +1,248 @@
+//! Taking activities that were offered, and running them for their owners.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use durable_machine::model::{EnvelopeId, Failure, FailureClass, Payload};
+use durable_machine::store::WorkResult;
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use super::Fleet;
+use crate::activity::{ActivityContext, CancelHandle};
+use crate::store::{Renewal, StoreError, TakenWork};
+use crate::telemetry;
+use crate::worker::executor::{Job, Progress, Report};
+use crate::worker::shared::Shared;
+
+/// How often offers are looked for, after some came and after none came for long.
+const FIRST: Duration = Duration::from_millis(100);
+const LAST: Duration = Duration::from_secs(5);
+
+/// How many are taken in one go: what does not fit after all stays hidden from others for a moment.
+const PORTION: usize = 32;
+
+/// How long storage has to take a result before it is asked again.
+const FINISH_MAX: Duration = Duration::from_secs(30);
+
+/// What an attempt came to; `None` where its result is no longer this worker's to give.
+type Outcome = Option<Result<Payload, Box<Failure>>>;
+
+/// Takes offers while there is room. One that is alone does so, too, if seldom: what a worker that is dead
+/// by now had offered, or had taken, is for whoever is left.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let Some(fleet) = &shared.fleet else { return };
+    let mut company = fleet.company();
+    let mut pause = FIRST;
+    while shared.is_serving() {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = company.changed() => if changed.is_ok() { pause = FIRST },
+        }
+        let longest = if *company.borrow() { LAST } else { LAST.max(fleet.sharing.visibility) };
+        let room = shared.executor.room().min(PORTION);
+        if room == 0 || !fleet.lease.holds() || !shared.is_serving() {
+            pause = FIRST;
+        } else if take(&shared, fleet, room).await {
+            pause = Duration::ZERO;
+        } else {
+            pause = (pause * 2).clamp(FIRST, longest);
+        }
+    }
+}
+
+/// Takes and begins what is offered, if anything is.
+async fn take(shared: &Arc<Shared>, fleet: &Fleet, room: usize) -> bool {
+    let visibility = fleet.sharing.visibility;
+    let since = Instant::now();
+    let took = shared.store.take(shared.worker, room, visibility);
+    let taken = match tokio::time::timeout(fleet.sharing.lease, took).await {
+        Ok(Ok(taken)) => taken,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "offered activities could not be taken");
+            return false;
+        }
+        Err(_) => {
+            tracing::warn!("offered activities could not be taken in time");
+            return false;
+        }
+    };
+    let mut began = false;
+    for work in taken {
+        match shared.executor.has_room_for(&work.item.name) {
+            None => {
+                let name = &work.item.name;
+                tracing::debug!(activity = %name, "not registered here: left to other workers");
+            }
+            Some(false) => {
+                // Others may have a lane of its kind.
+                let shown = shared.store.renew(&work, Duration::ZERO);
+                let _ = tokio::time::timeout(visibility, shown).await;
+            }
+            Some(true) if shared.serving_begins() => {
+                metrics::counter!(telemetry::ACTIVITIES_TAKEN).increment(1);
+                tokio::spawn(run_taken(Serving(shared.clone()), work, since));
+                began = true;
+            }
+            Some(true) => {}
+        }
+    }
+    began
+}
+
+/// An activity whose end the worker waits for.
+struct Serving(Arc<Shared>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving_ended();
+    }
+}
+
+/// Runs one attempt and sends its result on its way.
+async fn run_taken(serving: Serving, work: TakenWork, since: Instant) {
+    let shared = &serving.0;
+    let Some(fleet) = &shared.fleet else { return };
+    let attempt = &work.item.attempt;
+    let (context, cancel) = ActivityContext::new(
+        attempt.key.clone(),
+        attempt.call,
+        work.item.name.clone(),
+        attempt.attempt,
+    );
+    let (news, progress) = mpsc::unbounded_channel();
+    let start = Box::new(work.item.clone());
+    shared.executor.run(Job { start, context, report: Report::Taker(news) });
+    let mut stopping = shared.stopping();
+    let outcome = tokio::select! {
+        outcome = follow(shared, fleet, &work, progress, since) => outcome,
+        () = time_is_up(&mut stopping) => None,
+    };
+    match outcome {
+        // What has ended does not mind.
+        None => cancel.cancel(),
+        Some(result) => {
+            cancel_unless_ended(&cancel, &result);
+            tokio::select! {
+                () = finish(shared, fleet, &work, result) => {}
+                () = time_is_up(&mut stopping) => {}
+            }
+        }
+    }
+}
+
+/// An attempt that ran out of time may still run.
+fn cancel_unless_ended(cancel: &CancelHandle, result: &Result<Payload, Box<Failure>>) {
+    if result.is_err() {
+        cancel.cancel();
+    }
+}
+
+/// Follows an attempt to its end, and keeps it hidden from others until then.
+async fn follow(
+    shared: &Shared,
+    fleet: &Fleet,
+    work: &TakenWork,
+    mut progress: mpsc::UnboundedReceiver<Progress>,
+    since: Instant,
+) -> Outcome {
+    let visibility = fleet.sharing.visibility;
+    let mut renew_at = since + visibility / 2;
+    let mut deadline = None;
+    loop {
+        tokio::select! {
+            biased;
+            news = progress.recv() => match news {
+                Some(Progress::Started) => {
+                    let limit = work.item.start_to_finish;
+                    deadline = limit.map(|limit| Instant::now() + limit);
+                }
+                Some(Progress::Ended(result)) => return Some(result),
+                // It was not begun: the worker stops.
+                None => return None,
+            },
+            () = reached(deadline) => return Some(Err(Box::new(timed_out(work)))),
+            () = reached(Some(renew_at)) => {
+                let sent = Instant::now();
+                let renewal = shared.store.renew(work, visibility);
+                match tokio::time::timeout(visibility / 4, renewal).await {
+                    Ok(Ok(Renewal::Renewed)) => renew_at = sent + visibility / 2,
+                    Ok(Ok(Renewal::Lost)) => return None,
+                    Ok(Ok(Renewal::Withdrawn)) => return Some(Err(Box::new(withdrawn()))),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "an activity that was taken stays hidden no longer");
+                        renew_at = sent + visibility / 8;
+                    }
+                    Err(_) => renew_at = sent + visibility / 4,
+                }
+            }
+        }
+    }
+}
+
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when a worker that stops waits no longer.
+async fn time_is_up(stopping: &mut watch::Receiver<Option<Instant>>) {
+    loop {
+        let stop_at = *stopping.borrow_and_update();
+        tokio::select! {
+            () = reached(stop_at) => return,
+            changed = stopping.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// What the owner would say.
+fn timed_out(work: &TakenWork) -> Failure {
+    let limit = work.item.start_to_finish.unwrap_or_default();
+    Failure::new(
+        FailureClass::Timeout,
+        "Timeout",
+        format!("an attempt of {:?} took longer than {limit:?}", work.item.name),
+    )
+}
+
+fn withdrawn() -> Failure {
+    Failure::new(FailureClass::Cancelled, "Cancelled", "nobody waits for the result")
+}
+
+/// Sends the result, again and again while storage cannot take it. Once the offer can be seen again, others
+/// run the attempt, too.
+async fn finish(
+    shared: &Shared,
+    fleet: &Fleet,
+    work: &TakenWork,
+    result: Result<Payload, Box<Failure>>,
+) {
+    let result = WorkResult {
+        id: EnvelopeId(Uuid::new_v4().simple().to_string().into()),
+        attempt: work.item.attempt.clone(),
+        result,
+    };
+    let mut pause = FIRST;
+    loop {
+        let finished = shared.store.finish(work, result.clone());
+        let again = match tokio::time::timeout(FINISH_MAX, finished).await {
+            Ok(Ok(true)) => return,
+            Ok(Ok(false)) => {
+                tracing::debug!("another worker runs the attempt, too: the first result counts");
+                return;
+            }
+            Ok(Err(StoreError::Busy { retry_after, .. })) => retry_after,
+            Ok(Err(StoreError::Unknown(_))) | Err(_) => pause,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a result could not be sent: its attempt runs once more");
+                return;
+            }
+        };
+        tracing::debug!(?again, "a result could not be sent yet");
+        tokio::time::sleep(again).await;
+        pause = (pause * 2).min(fleet.sharing.visibility.max(FIRST));
+    }
+}
