@@ -35,7 +35,7 @@ pub(crate) use fault::Fault;
 pub(crate) use queue::{Queue, Received};
 pub(crate) use row::{Columns, Etag, Row, Value};
 pub(crate) use table::{Continuation, Page, Query, Table};
-pub(crate) use transactions::Transactions;
+pub use transactions::Transactions;
 
 /// Idle time after which a connection to an emulator is dropped: it closes them after 5 s, and what was sent
 /// into a closing connection has an unknown outcome.

@@ -72,21 +72,23 @@ impl Kind {
 
 /// How many requests of each kind were sent; kinds that were not are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Transactions(BTreeMap<&'static str, u64>);
+pub struct Transactions(BTreeMap<&'static str, u64>);
 
 impl Transactions {
     /// Of one kind.
-    pub(crate) fn of(&self, kind: &str) -> u64 {
+    #[must_use]
+    pub fn of(&self, kind: &str) -> u64 {
         self.0.get(kind).copied().unwrap_or_default()
     }
 
     /// Of all kinds.
-    pub(crate) fn total(&self) -> u64 {
+    #[must_use]
+    pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
     /// Each kind with its count.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.0.iter().map(|(kind, count)| (*kind, *count))
     }
 }

@@ -10,7 +10,8 @@ use durable_core::machine::model::{
     RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp, WorkerId,
 };
 use durable_core::machine::store::{
-    Begins, Commit, Consumed, Head, HistoryAppend, InstanceWrite, RowChange, Snapshot, TimerMove,
+    ArrivalPosition, Arrivals, Begins, Commit, Consumed, Head, HistoryAppend, InstanceWrite,
+    RowChange, Snapshot, TimerMove,
 };
 use durable_core::store::{Member, Store, StoreError};
 use uuid::Uuid;
@@ -123,15 +124,20 @@ pub(crate) fn write(key: ExecutionKey) -> InstanceWrite {
     }
 }
 
-/// The write that begins a run: two events, status `Running`.
+/// The write that begins a run under an id that may exist: two events, status `Running`.
 pub(crate) fn begin(text: &str, run: u64, time: Timestamp) -> InstanceWrite {
     let key = key(text, run, 0);
     InstanceWrite {
-        begins: Begins::Fresh,
+        begins: Begins::Accepted,
         history: Some(events(0, 2, 1, time)),
         status: Some(Box::new(status_of(&key, RuntimeStatus::Running, time))),
         ..write(key)
     }
+}
+
+/// The same under an id that was made for it.
+pub(crate) fn begin_fresh(text: &str, run: u64, time: Timestamp) -> InstanceWrite {
+    InstanceWrite { begins: Begins::Fresh, ..begin(text, run, time) }
 }
 
 /// The write that ends a run whose history has `first` events.
@@ -155,6 +161,25 @@ pub(crate) fn forget(envelope: &str) -> Consumed {
 
 pub(crate) fn remember(envelope: &str) -> Consumed {
     Consumed { id: EnvelopeId(envelope.into()), remember: true }
+}
+
+/// All that has reached an opened partition and was not consumed, once there are this many starts and commands: they
+/// may be on their way.
+pub(crate) async fn arrived(
+    store: &Arc<dyn Store>,
+    partition: PartitionId,
+    starts: usize,
+    commands: usize,
+) -> Arrivals {
+    let mut known = Some(store.changed(None).await.expect("no fault"));
+    loop {
+        let from = ArrivalPosition::default();
+        let arrivals = store.arrivals(partition, from, 1000).await.expect("no fault");
+        if arrivals.acceptances.len() >= starts && arrivals.envelopes.len() >= commands {
+            return arrivals;
+        }
+        known = Some(store.changed(known).await.expect("no fault"));
+    }
 }
 
 /// An owner of a partition, as simple as one can be.

@@ -47,6 +47,7 @@ macro_rules! contract_tests {
             a_refused_commit_changes_nothing,
             a_commit_is_seen_by_every_other_connection,
             an_unclean_end_is_counted_and_a_release_is_not,
+            a_run_of_a_fresh_id_is_written_like_any_other,
             history_comes_back_to_the_letter_and_in_order,
             an_ended_instance_is_loaded_without_its_history,
             continue_as_new_shows_only_the_newest_execution,
@@ -58,7 +59,7 @@ macro_rules! contract_tests {
             lists_are_newest_first_filtered_and_paged,
             counts_follow_starts_and_commits,
             large_payloads_come_back_to_the_letter,
-            five_hundred_instances_fit_one_commit,
+            as_many_instances_fit_one_commit_as_the_limits_say,
             odd_ids_are_ids_like_any_other,
         }
         $crate::store_contract::contract_tests! {
@@ -88,6 +89,7 @@ macro_rules! unshared_contract_tests {
         }
     };
 }
+#[allow(unused_imports, reason = "the packages of shared stores leave it out")]
 pub(crate) use unshared_contract_tests;
 
 /// What holds beside that for a hub that several workers share.

@@ -1,0 +1,253 @@
+//! Attempts that are offered to whichever worker has room: one queue for the hub, several attempts in a message.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use durable_core::machine::model::{AttemptKey, EnvelopeId, Failure, FailureClass};
+use durable_core::machine::partition::StartAttempt;
+use durable_core::machine::store::WorkResult;
+use durable_core::store::{Renewal, StoreError, TakenWork};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::accept::put_surely;
+use super::failure::{maybe_applied, not_applied};
+use super::rows::{AT, id_columns};
+use super::wire::{ReadError, Wire, work_portions};
+use super::{Inner, garbage, keys, poller, wire};
+use crate::service::{Fault, Op, Received, Value};
+
+/// Times a message may be taken. Those before have been lost with their workers.
+const TAKEN_MAX: i64 = 5;
+/// Messages in one get.
+const MESSAGES_MAX: usize = 32;
+/// Attempts that a message is expected to hold.
+const EXPECTED: usize = 16;
+
+/// Messages that this process has taken, by their ids.
+#[derive(Debug, Default)]
+pub(super) struct TakenMessages(HashMap<String, TakenMessage>);
+
+#[derive(Debug)]
+struct TakenMessage {
+    /// New for each taking.
+    taking: String,
+    /// As of the latest get or update.
+    receipt: String,
+    text: String,
+    blob: Option<String>,
+    /// Attempts that are not finished.
+    open: Vec<StartAttempt>,
+    hidden_until: Instant,
+    /// Seen to be withdrawn: the row that says so goes with the result.
+    withdrawn: Vec<AttemptKey>,
+}
+
+/// What is left to do when an attempt is finished.
+struct Finished {
+    withdrawn: bool,
+    /// Whether its message is still hidden from others.
+    hidden: bool,
+    /// Receipt and blob of its message, where this was the last attempt in it.
+    last: Option<(String, Option<String>)>,
+}
+
+impl TakenMessages {
+    /// `None`: the message is no longer this taker's.
+    fn finish(&mut self, id: &str, taking: &str, attempt: &AttemptKey) -> Option<Finished> {
+        let message = self.0.get_mut(id).filter(|message| message.taking == taking)?;
+        message.open.retain(|item| item.attempt != *attempt);
+        let withdrawn = message.withdrawn.contains(attempt);
+        let hidden = message.hidden_until > Instant::now();
+        let last = if message.open.is_empty() { self.0.remove(id) } else { None };
+        Some(Finished {
+            withdrawn,
+            hidden,
+            last: last.map(|message| (message.receipt, message.blob)),
+        })
+    }
+}
+
+/// `taking|message`.
+fn receipt(taking: &str, message: &str) -> String {
+    format!("{taking}|{message}")
+}
+
+fn withdrawn_key(attempt: &AttemptKey) -> String {
+    let AttemptKey { key, call, attempt } = attempt;
+    let text = format!("{}|{}|{}|{call}|{attempt}", key.instance, key.run, key.execution);
+    let hash: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("x|{hash}")
+}
+
+/// Offers attempts to other workers.
+pub(super) async fn offer(inner: &Inner, work: Vec<StartAttempt>) -> Result<(), StoreError> {
+    for portion in work_portions(work) {
+        let text = wire::text(&inner.container, &Wire::Work(portion)).await?;
+        // Put twice, they run twice: the first result counts.
+        inner.work.put(&text).await.map_err(maybe_applied)?;
+    }
+    Ok(())
+}
+
+/// Takes about `limit` offers.
+pub(super) async fn take(
+    inner: &Inner,
+    limit: usize,
+    visibility: Duration,
+) -> Result<Vec<TakenWork>, StoreError> {
+    let mut taken = Vec::new();
+    while taken.len() < limit {
+        let most = (limit - taken.len()).div_ceil(EXPECTED).min(MESSAGES_MAX);
+        let before = Instant::now();
+        let max = u32::try_from(most).unwrap_or(1);
+        let got = inner.work.get(max, visibility).await.map_err(not_applied)?;
+        let full = got.len() == most;
+        for received in got {
+            take_message(inner, received, before + visibility, &mut taken).await?;
+        }
+        if !full {
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+async fn take_message(
+    inner: &Inner,
+    received: Received,
+    hidden_until: Instant,
+    taken: &mut Vec<TakenWork>,
+) -> Result<(), StoreError> {
+    let Received { id, receipt: pop_receipt, text, dequeue_count } = received;
+    let (work, blob) = match wire::read(&inner.container, &text).await {
+        Ok((Wire::Work(work), blob)) => (work, blob),
+        Ok(_) => {
+            let reason = "it is not an offer";
+            return poller::bury_work(inner, &id, &pop_receipt, &text, reason).await;
+        }
+        Err(ReadError::Message(error)) => {
+            return poller::bury_work(inner, &id, &pop_receipt, &text, &error.to_string()).await;
+        }
+        Err(ReadError::Storage(error)) => return Err(error),
+    };
+    if dequeue_count > TAKEN_MAX {
+        for item in work {
+            report(inner, lost(item)).await?;
+        }
+        inner.work.remove(&id, &pop_receipt).await.map_err(maybe_applied)?;
+        return Ok(());
+    }
+    let taking = Uuid::new_v4().simple().to_string();
+    for item in &work {
+        taken.push(TakenWork { item: item.clone(), receipt: receipt(&taking, &id) });
+    }
+    let message = TakenMessage {
+        taking,
+        receipt: pop_receipt,
+        text,
+        blob,
+        open: work,
+        hidden_until,
+        withdrawn: Vec::new(),
+    };
+    inner.taken().0.insert(id, message);
+    Ok(())
+}
+
+fn lost(item: StartAttempt) -> WorkResult {
+    let message = format!("{TAKEN_MAX} workers took the attempt, and none gave a result");
+    let failure = Failure::new(FailureClass::WorkerLost, "WorkerLost", message);
+    WorkResult {
+        id: EnvelopeId(Uuid::new_v4().to_string().into()),
+        attempt: item.attempt,
+        result: Err(Box::new(failure)),
+    }
+}
+
+async fn report(inner: &Inner, result: WorkResult) -> Result<(), StoreError> {
+    let partition = result.attempt.key.instance.partition(inner.hub.partitions);
+    put_surely(inner, partition, &Wire::Result(Box::new(result))).await
+}
+
+/// Hides a taken offer for longer: its whole message, once for all that ask.
+pub(super) async fn renew(
+    inner: &Inner,
+    work: &TakenWork,
+    visibility: Duration,
+) -> Result<Renewal, StoreError> {
+    let Some((taking, id)) = work.receipt.split_once('|') else { return Ok(Renewal::Lost) };
+    let (pop_receipt, text, hidden_until) = {
+        let taken = inner.taken();
+        let Some(message) = taken.0.get(id).filter(|message| message.taking == taking) else {
+            return Ok(Renewal::Lost);
+        };
+        (message.receipt.clone(), message.text.clone(), message.hidden_until)
+    };
+    let left = hidden_until.saturating_duration_since(Instant::now());
+    if left < visibility / 2 {
+        let before = Instant::now();
+        let renewed = inner.work.update(id, &pop_receipt, &text, visibility).await;
+        match renewed {
+            Ok(Some(receipt)) => {
+                if let Some(message) = inner.taken().0.get_mut(id) {
+                    message.receipt = receipt;
+                    message.hidden_until = before + visibility;
+                }
+            }
+            Ok(None) => {
+                inner.taken().0.remove(id);
+                return Ok(Renewal::Lost);
+            }
+            Err(fault) => return Err(maybe_applied(fault)),
+        }
+    }
+    let attempt = &work.item.attempt;
+    let withdrawn = inner.row(keys::FLEET, &withdrawn_key(attempt)).await?.is_some();
+    if withdrawn && let Some(message) = inner.taken().0.get_mut(id) {
+        message.withdrawn.push(attempt.clone());
+    }
+    Ok(if withdrawn { Renewal::Withdrawn } else { Renewal::Renewed })
+}
+
+/// Makes a result durable on its way to the owner, and removes the offer.
+pub(super) async fn finish(
+    inner: &Inner,
+    work: &TakenWork,
+    result: WorkResult,
+) -> Result<bool, StoreError> {
+    report(inner, result).await?;
+    let Some((taking, id)) = work.receipt.split_once('|') else { return Ok(false) };
+    let attempt = &work.item.attempt;
+    let Some(done) = inner.taken().finish(id, taking, attempt) else { return Ok(false) };
+    if done.withdrawn {
+        garbage::remove_row(inner, keys::FLEET, &withdrawn_key(attempt)).await?;
+    }
+    let Some((pop_receipt, blob)) = done.last else { return Ok(done.hidden) };
+    match inner.work.remove(id, &pop_receipt).await {
+        Ok(removed) => {
+            if let Some(blob) = blob.filter(|_| removed) {
+                inner.container.remove(&blob).await.map_err(not_applied)?;
+            }
+            Ok(removed)
+        }
+        // Where it stays, another worker runs it again, and its result is dropped.
+        Err(Fault::Unknown { .. }) => Ok(true),
+        Err(fault) => Err(not_applied(fault)),
+    }
+}
+
+/// Says that nobody waits for these attempts any more.
+pub(super) async fn withdraw(inner: &Inner, attempts: &[AttemptKey]) -> Result<(), StoreError> {
+    for portion in attempts.chunks(100) {
+        let mut rows = super::ops::Rows::default();
+        for attempt in portion {
+            let mut columns = id_columns(&attempt.key.instance);
+            columns.insert(AT.into(), Value::Int(inner.now().as_micros()));
+            rows.put(withdrawn_key(attempt), columns, None, false);
+        }
+        let (ops, _): (Vec<Op>, _) = rows.finish(0);
+        inner.table.transact(keys::FLEET, &ops).await.map_err(maybe_applied)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The integration tests of the package, in one binary: it links once.
+
+#[cfg(unix)]
+mod chaos;
+mod smoke;
+mod store;
+#[path = "../../durable-core/tests/store_contract/mod.rs"]
+mod store_contract;
