@@ -4,6 +4,7 @@
 //! Build in release mode; durable settings are always on. Figures of a shared machine are noisy: compare
 //! within one run, quote ratios and medians.
 
+mod azure;
 mod floor;
 mod measure;
 mod workloads;
@@ -43,9 +44,13 @@ struct Arguments {
     #[arg(long, default_value_t = 0)]
     finished: usize,
 
-    /// Partitions of the hub.
-    #[arg(long, default_value_t = 1)]
-    partitions: u16,
+    /// Partitions of the hub; by default 1, and 4 in Azure Storage.
+    #[arg(long)]
+    partitions: Option<u16>,
+
+    /// Connection string of the storage account for `--store azure`; without it the emulator is started.
+    #[arg(long, value_name = "CONNECTION")]
+    connection: Option<String>,
 
     /// How often each workload is run; each run prints its own line.
     #[arg(long, default_value_t = 1)]
@@ -63,20 +68,29 @@ struct Arguments {
 impl Arguments {
     fn setup(&self) -> Setup {
         Setup {
-            memory: self.store == StoreKind::Memory,
+            store: self.store,
+            connection: self.connection.clone(),
             instances: self.instances,
             concurrency: self.concurrency,
             finished: self.finished,
-            partitions: self.partitions,
+            partitions: self.partitions.unwrap_or(match self.store {
+                StoreKind::Sqlite | StoreKind::Memory => 1,
+                StoreKind::Azure => 4,
+            }),
             dir: self.dir.clone(),
         }
     }
 }
 
+/// Where instances are kept.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
+pub(crate) enum StoreKind {
+    /// A file, with durable settings.
     Sqlite,
+    /// Nowhere: the engine without a disk.
     Memory,
+    /// Azure Storage, by default the emulator.
+    Azure,
 }
 
 /// A workload, by the name it has in the design.
@@ -104,6 +118,9 @@ enum Workload {
 }
 
 impl Workload {
+    /// Those that say something about Azure Storage.
+    const ON_AZURE: [Self; 3] = [Self::Chain5, Self::Chain5Seq, Self::Fanout100];
+
     const EACH: [Self; 8] = [
         Self::Fsync,
         Self::Chain5,
@@ -134,6 +151,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(print(&report, arguments.json)?);
     }
     let chosen: &[Workload] = match &arguments.workload {
+        Workload::All if arguments.store == StoreKind::Azure => &Workload::ON_AZURE,
         Workload::All => &Workload::EACH,
         one => std::slice::from_ref(one),
     };

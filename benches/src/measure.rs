@@ -1,5 +1,6 @@
 //! What a run comes to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ pub(crate) struct Report {
     pub(crate) failed: usize,
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_rss_mib: f64,
+    /// Calls of the storage service by kind, between the first start and the last completion.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) transactions: BTreeMap<String, u64>,
     /// Figures that only this workload has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) notes: Vec<String>,
@@ -46,6 +50,10 @@ impl fmt::Display for Report {
             self.cpu_seconds,
             self.peak_rss_mib,
         )?;
+        if !self.transactions.is_empty() {
+            let kinds = self.transactions.iter().map(|(kind, n)| format!("{kind} {n}"));
+            write!(f, "\n               {}", kinds.collect::<Vec<_>>().join(", "))?;
+        }
         for note in &self.notes {
             write!(f, "\n               {note}")?;
         }
@@ -92,10 +100,16 @@ impl Meter {
             activities_per_second: activities as f64 / seconds,
             p50_ms: quantile_ms(&latencies, 50),
             p99_ms: quantile_ms(&latencies, 99),
-            durability: if store == "sqlite" { "WAL, synchronous=FULL" } else { "none" },
+            durability: match store {
+                "sqlite" => "WAL, synchronous=FULL",
+                "azure" => "that of the storage account",
+                "azure emulator" => "none: the emulator keeps all in memory",
+                _ => "none",
+            },
             failed,
             cpu_seconds: cpu_seconds() - self.cpu,
             peak_rss_mib: peak_rss_mib(),
+            transactions: BTreeMap::new(),
             notes,
         }
     }

@@ -1,5 +1,6 @@
 //! The workloads: activities are dispatched by the engine, start and end are seen through the client.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +9,8 @@ use durable_core::prelude::*;
 use futures::stream::{self, StreamExt};
 use tempfile::TempDir;
 
+use crate::StoreKind;
+use crate::azure::{self, AzureHub};
 use crate::floor;
 use crate::measure::{Done, Meter, Report, quantile_ms};
 
@@ -15,7 +18,8 @@ type Error = Box<dyn std::error::Error>;
 
 /// How a workload is run.
 pub(crate) struct Setup {
-    pub(crate) memory: bool,
+    pub(crate) store: StoreKind,
+    pub(crate) connection: Option<String>,
     pub(crate) instances: Option<usize>,
     pub(crate) concurrency: Option<usize>,
     pub(crate) finished: usize,
@@ -79,22 +83,37 @@ struct Hub {
     ticks: Ticks,
     store: &'static str,
     folder: Option<TempDir>,
+    azure: Option<AzureHub>,
 }
 
 impl Hub {
     async fn open(setup: &Setup) -> Result<Self, Error> {
-        if setup.memory {
-            let store = MemoryStore::new().with_partitions(setup.partitions);
-            let ticks = Ticks::default();
-            let worker = start(Worker::builder(store), &ticks).await?;
-            return Ok(Self { worker, ticks, store: "memory", folder: None });
-        }
-        let folder = folder(setup.dir.as_deref())?;
         let ticks = Ticks::default();
-        let worker = start(Worker::builder(sqlite(folder.path(), setup)?), &ticks).await?;
-        let hub = Self { worker, ticks, store: "sqlite", folder: Some(folder) };
+        let (mut folder, mut azure) = (None, None);
+        let (builder, store) = match setup.store {
+            StoreKind::Memory => {
+                let store = MemoryStore::new().with_partitions(setup.partitions);
+                (Worker::builder(store), "memory")
+            }
+            StoreKind::Sqlite => {
+                let path = folder.insert(self::folder(setup.dir.as_deref())?).path();
+                (Worker::builder(sqlite(path, setup)?), "sqlite")
+            }
+            StoreKind::Azure => {
+                let hub = AzureHub::make(setup.connection.as_deref(), setup.partitions).await?;
+                let hub = azure.insert(hub);
+                (Worker::builder(hub.store.clone()), hub.name())
+            }
+        };
+        let worker = start(builder, &ticks).await?;
+        let hub = Self { worker, ticks, store, folder, azure };
         hub.fill(setup.finished).await?;
         Ok(hub)
+    }
+
+    /// Storage calls so far, by kind.
+    fn transactions(&self) -> BTreeMap<String, u64> {
+        self.azure.as_ref().map(AzureHub::transactions).unwrap_or_default()
     }
 
     /// Finished instances that lie in the file while something else is measured.
@@ -110,6 +129,9 @@ impl Hub {
 
     async fn close(self) -> Result<Option<TempDir>, Error> {
         self.worker.shutdown().await?;
+        if let Some(azure) = self.azure {
+            azure.remove().await?;
+        }
         Ok(self.folder)
     }
 }
@@ -153,6 +175,7 @@ pub(crate) async fn chain5(setup: Setup, sequential: bool) -> Result<Report, Err
     // A few first, so that threads and files are warm.
     hub.fill(if sequential { 20 } else { 200 }).await?;
     let client = &hub.worker.client();
+    let before = hub.transactions();
     let meter = Meter::start();
     let (latencies, failed) =
         drive(
@@ -170,9 +193,13 @@ pub(crate) async fn chain5(setup: Setup, sequential: bool) -> Result<Report, Err
         failed,
         notes: Vec::new(),
     });
-    let notes = compared(&report, hub.folder.as_ref(), sequential)?;
+    let transactions = azure::between(&before, &hub.transactions());
+    let mut notes = compared(&report, hub.folder.as_ref(), sequential)?;
+    if !transactions.is_empty() {
+        notes.push(azure::chains(&transactions, instances, sequential));
+    }
     hub.close().await?;
-    Ok(Report { notes, ..report })
+    Ok(Report { notes, transactions, ..report })
 }
 
 /// The ratios in which the budgets are stated, against one-row commits measured right after.
@@ -205,6 +232,7 @@ pub(crate) async fn fanout100(setup: Setup) -> Result<Report, Error> {
     let hub = Hub::open(&setup).await?;
     hub.fill(200).await?;
     let client = &hub.worker.client();
+    let before = hub.transactions();
     let meter = Meter::start();
     let (latencies, failed) = drive(instances, concurrency, |_| async move {
         client.start(fan_out, 100).await?.output().await
@@ -219,8 +247,14 @@ pub(crate) async fn fanout100(setup: Setup) -> Result<Report, Error> {
         failed,
         notes: Vec::new(),
     });
+    let transactions = azure::between(&before, &hub.transactions());
+    let notes = if transactions.is_empty() {
+        Vec::new()
+    } else {
+        vec![azure::fan_outs(&transactions, instances)]
+    };
     hub.close().await?;
-    Ok(report)
+    Ok(Report { notes, transactions, ..report })
 }
 
 /// Instances that sleep for a second, all at once.
@@ -323,7 +357,7 @@ pub(crate) async fn long_history(setup: Setup) -> Result<Report, Error> {
 /// Fills a hub with sleeping instances and gives it to a fresh process to open: what does that cost?
 pub(crate) async fn sleepers(setup: Setup, json: bool) -> Result<(), Error> {
     let instances = setup.instances.unwrap_or(100_000);
-    if setup.memory {
+    if setup.store != StoreKind::Sqlite {
         return Err("sleepers needs a store that can be opened again: --store sqlite".into());
     }
     let hub = Hub::open(&setup).await?;

@@ -69,7 +69,7 @@ mod worker;
 
 pub use durable_machine as machine;
 pub use durable_machine::model::{
-    Failure, FailureClass, InstanceId, InvalidName, Payload, RetryPolicy,
+    DeadLetter, Failure, FailureClass, HubName, InstanceId, InvalidName, Payload, RetryPolicy,
 };
 pub use futures::future::Either;
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use durable_core::machine::model::{
-    Acceptance, AttemptKey, Envelope, Fence, PartitionId, Post, StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, PartitionId, Post, StartAttempt, StatusRow, Timestamp,
+    WorkerId,
 };
-use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, SendOutcome, Snapshot,
     StoreLimits, StoredInstance, TimerPage, WorkResult,
@@ -22,8 +22,8 @@ use durable_core::{InstanceId, ListQuery, ListToken, RuntimeStatus, StoreError};
 
 /// Passes every call on to another store, and counts those that write. At the chosen one the process ends
 /// by [`std::process::abort`], which runs no destructor and flushes no buffer, like a `SIGKILL`.
-pub struct CrashStore<S> {
-    store: S,
+pub struct CrashStore {
+    store: Arc<dyn Store>,
     crash: Option<(u64, Side)>,
     writes: AtomicU64,
 }
@@ -37,9 +37,9 @@ pub enum Side {
     After,
 }
 
-impl<S: Store> CrashStore<S> {
+impl CrashStore {
     /// Ends the process at that write, counted from 1; `None` never does.
-    pub fn new(store: S, crash: Option<(u64, Side)>) -> Self {
+    pub fn new(store: Arc<dyn Store>, crash: Option<(u64, Side)>) -> Self {
         Self { store, crash, writes: AtomicU64::new(0) }
     }
 
@@ -66,7 +66,7 @@ impl<S: Store> CrashStore<S> {
 }
 
 #[async_trait]
-impl<S: Store> PartitionStore for CrashStore<S> {
+impl PartitionStore for CrashStore {
     fn limits(&self) -> StoreLimits {
         self.store.limits()
     }
@@ -112,7 +112,7 @@ impl<S: Store> PartitionStore for CrashStore<S> {
 }
 
 #[async_trait]
-impl<S: Store> HubStore for CrashStore<S> {
+impl HubStore for CrashStore {
     fn hub(&self) -> HubInfo {
         self.store.hub()
     }
@@ -156,7 +156,7 @@ impl<S: Store> HubStore for CrashStore<S> {
 }
 
 #[async_trait]
-impl<S: Store> Fleet for CrashStore<S> {
+impl Fleet for CrashStore {
     fn sharing(&self) -> Option<Sharing> {
         self.store.sharing()
     }

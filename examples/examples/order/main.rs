@@ -13,6 +13,13 @@
 //! cargo run --example order -- --order order-2
 //! ```
 //!
+//! In Azure Storage another process takes the order over as soon as this one is dead:
+//!
+//! ```text
+//! cargo run -p durable-emulator                      # prints CONNECTION
+//! cargo run --example order -- --azure CONNECTION
+//! ```
+//!
 //! | file | holds |
 //! | --- | --- |
 //! | `workflow.rs` | the orchestrator and its activities: what a program of your own would have |
@@ -26,10 +33,14 @@ mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use durable_azure::{AzureOptions, AzureStore, Connection};
+use durable_core::HubName;
 use durable_core::prelude::*;
+use durable_core::store::Store;
 use durable_examples::{CrashStore, Side};
 use futures::StreamExt;
 
@@ -42,6 +53,14 @@ struct Arguments {
     /// Folder for the workflow's file and the ledger of the outside world; made if it is missing.
     #[arg(long, value_name = "DIR", default_value = "order-data")]
     data: PathBuf,
+
+    /// Keeps the workflow in Azure Storage instead of a file; `UseDevelopmentStorage=true` is the emulator.
+    #[arg(long, value_name = "CONNECTION")]
+    azure: Option<String>,
+
+    /// Name of the task hub there.
+    #[arg(long, value_name = "NAME", default_value = "orders", requires = "azure")]
+    hub: String,
 
     /// The order. One that exists goes on; one that is finished shows its result.
     #[arg(long, value_name = "ID", default_value = "order-1")]
@@ -90,7 +109,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let id = InstanceId::new(arguments.order.as_str())?;
-    let (store, world) = open(&arguments.data, arguments)?;
+    let (store, world) = open(&arguments.data, arguments).await?;
     let worker = Worker::builder(store)
         .register(place_order)
         .register(workflow::reserve)
@@ -141,13 +160,22 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(if finished.is_some() { ExitCode::SUCCESS } else { ExitCode::from(130) })
 }
 
-fn open(data: &Path, arguments: &Arguments) -> Result<(CrashStore<SqliteStore>, World), Error> {
+async fn open(data: &Path, arguments: &Arguments) -> Result<(CrashStore, World), Error> {
     std::fs::create_dir_all(data)
         .map_err(|error| format!("the folder {} cannot be made: {error}", data.display()))?;
     let (workflow, ledger) = (data.join("order.sqlite"), data.join("ledger.jsonl"));
-    println!("workflow: {}", workflow.display());
+    let store: Arc<dyn Store> = if let Some(connection) = &arguments.azure {
+        let connection = Connection::parse(connection)?;
+        let hub = HubName::new(arguments.hub.as_str())?;
+        println!("workflow: hub {hub} in Azure Storage");
+        let options = AzureOptions { hub, ..AzureOptions::default() };
+        Arc::new(AzureStore::open(&connection, options).await?)
+    } else {
+        println!("workflow: {}", workflow.display());
+        Arc::new(SqliteStore::open(workflow)?)
+    };
     println!("ledger:   {}", ledger.display());
-    let store = CrashStore::new(SqliteStore::open(workflow)?, arguments.crash_at_write());
+    let store = CrashStore::new(store, arguments.crash_at_write());
     let pace = Duration::from_millis(arguments.pace);
     Ok((store, World::new(ledger, pace, arguments.crash_after)))
 }
