@@ -1,5 +1,6 @@
 //! The integration tests of the package, in one binary: it links once.
 
+mod budgets;
 #[cfg(unix)]
 mod chaos;
 mod smoke;

@@ -7,8 +7,8 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use durable_machine::codec;
 use durable_machine::model::{Envelope, InstanceId, Payload, RunNumber, RuntimeStatus, limits};
@@ -29,6 +29,9 @@ use crate::worker::{Mail, Shared, Watcher};
 /// How long a client call waits for a busy store before it gives the error to its caller.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
+/// How long the orchestrators of live workers are taken for known: asking costs a call of the store.
+const REGISTERED_FOR: Duration = Duration::from_secs(10);
+
 /// When to try again what a worker refused because its store cannot write.
 const BUSY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -40,16 +43,22 @@ const BUSY_AGAIN: Duration = Duration::from_secs(1);
 pub struct Client {
     store: Arc<dyn Store>,
     worker: Option<Weak<Shared>>,
+    /// Orchestrators that some live worker registered when the store was asked last, and when that was.
+    registered: Arc<Mutex<Option<(Instant, Vec<String>)>>>,
 }
 
 impl Client {
     /// A client without a worker: what it starts runs where the hub's worker is, now or later.
     pub fn new(store: impl Store) -> Self {
-        Self { store: Arc::new(store), worker: None }
+        Self { store: Arc::new(store), worker: None, registered: Arc::default() }
     }
 
     pub(crate) fn of_worker(shared: &Arc<Shared>) -> Self {
-        Self { store: shared.store.clone(), worker: Some(Arc::downgrade(shared)) }
+        Self {
+            store: shared.store.clone(),
+            worker: Some(Arc::downgrade(shared)),
+            registered: Arc::default(),
+        }
     }
 
     /// Starts an instance of an orchestrator. Once the returned value is awaited, the start is durable.
@@ -171,11 +180,18 @@ impl Client {
             known.extend(here.keys().cloned());
         }
         if worker.is_none_or(|worker| worker.shares_the_hub()) {
+            if self.was_registered(name) {
+                return Ok(());
+            }
             let members = retry_busy(|| self.store.members()).await?;
             if members.is_empty() {
                 return Ok(());
             }
-            known.extend(members.into_iter().flat_map(|member| member.orchestrators));
+            let theirs: Vec<_> =
+                members.into_iter().flat_map(|member| member.orchestrators).collect();
+            known.extend(theirs.iter().cloned());
+            *self.registered.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((Instant::now(), theirs));
         }
         if known.iter().any(|known| known == name) {
             return Ok(());
@@ -183,6 +199,15 @@ impl Client {
         known.sort_unstable();
         known.dedup();
         Err(ClientError::UnknownOrchestrator { name: name.to_owned(), known })
+    }
+
+    /// Whether a live worker had an orchestrator of that name a moment ago. Only that it had is remembered:
+    /// one that is missing is looked for again.
+    fn was_registered(&self, name: &str) -> bool {
+        let registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.as_ref().is_some_and(|(since, names)| {
+            since.elapsed() < REGISTERED_FOR && names.iter().any(|known| known == name)
+        })
     }
 
     async fn command(&self, envelope: Envelope, remember: bool) -> Result<(), ClientError> {
