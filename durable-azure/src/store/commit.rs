@@ -22,7 +22,7 @@ use super::head::HeadRow;
 use super::known::Known;
 use super::opened::{CONSUMED_KEPT_MICROS, Committer, Opened};
 use super::ops::{Blob, Body, Rows};
-use super::plan::{Facts, Garbage, Planner, StartFacts};
+use super::plan::{Facts, Garbage, Planner};
 use super::rows::number;
 use super::{Inner, body, garbage, keys, poller};
 use crate::service::{Columns, Etag, Fault, Op, Table};
@@ -311,7 +311,7 @@ async fn prepare(
         ..After::default()
     };
     let mut rows = std::mem::take(&mut plan.rows);
-    let early = early_garbage(commit, &mut rows);
+    let early = early_rows(commit, &mut rows);
     add_messages(opened, committer, commit, &id, &mut row, &mut rows, &mut after);
     let oldest = commit.at.as_micros().saturating_sub(CONSUMED_KEPT_MICROS);
     for (at, key) in committer.consumed.iter().take(FORGOTTEN_MAX) {
@@ -335,20 +335,28 @@ async fn prepare(
     };
     let (ops, blobs) = rows.finish(Table::encoded_bytes(std::slice::from_ref(&head)));
     after.changes = name_blobs(std::mem::take(&mut plan.changes), &blobs);
-    if !early.is_empty() {
-        let (ops, _) = early.finish(0);
-        inner.table.transact(&opened.key, &ops).await.map_err(not_applied)?;
+    for rows in early {
+        let (ops, _) = rows.finish(0);
+        for portion in ops.chunks(ROWS_MAX) {
+            inner.table.transact(&opened.key, portion).await.map_err(not_applied)?;
+        }
     }
     inner.write_blobs(blobs).await?;
     let ops = std::iter::once(head).chain(ops).collect();
     Ok(Prepared { number: Some(commit.number), ops, row, after, unsettled: false })
 }
 
-/// Rows that name garbage where there is no room for them. They may be written before the commit: what removes garbage
-/// looks first whether it is.
-fn early_garbage(commit: &Commit, rows: &mut Rows) -> Rows {
+/// Rows that name garbage and places in the list, where there is no room for them. They may be written before the
+/// commit: what reads them looks whether it was applied.
+fn early_rows(commit: &Commit, rows: &mut Rows) -> Vec<Rows> {
     let others = commit.outbox.len() + usize::from(!commit.consumed.is_empty());
-    if rows.len() + others > ROWS_MAX { rows.split_off("g|") } else { Rows::default() }
+    let mut early = Vec::new();
+    for kind in ["g|", "n|"] {
+        if rows.len() + others > ROWS_MAX {
+            early.push(rows.split_off(kind));
+        }
+    }
+    early
 }
 
 fn add_messages(
@@ -438,7 +446,13 @@ async fn facts(
             let seen: Option<&Facts> = facts.get(instance);
             let found = match (write.begins, seen) {
                 (Begins::Fresh, None) => Some(Facts::default()),
-                (Begins::Accepted, None) => inbox.fresh(instance, write.key.run),
+                (Begins::Accepted, None) => inbox.fresh(instance, write.key.run).or_else(|| {
+                    let pending = |known: &&Known| {
+                        known.start.as_ref().is_some_and(|start| start.run == write.key.run)
+                    };
+                    let known = cache.get(instance).filter(pending)?.clone();
+                    Some(Facts { known: Some(known), start: None })
+                }),
                 // A start takes the place of a run within one commit: its acceptance has to be read.
                 (Begins::Fresh | Begins::Accepted, Some(_)) => None,
                 (Begins::No, None) => cache
@@ -447,10 +461,6 @@ async fn facts(
                     .map(|known| Facts { known: Some(known.clone()), start: None }),
                 (Begins::No, Some(_)) => continue,
             };
-            // A pending instance has an acceptance row, which is marked as counted.
-            let found = found.filter(|facts| {
-                facts.start.is_some() || !facts.known.as_ref().is_some_and(|known| known.uncounted)
-            });
             match found {
                 Some(found) => {
                     facts.insert(instance.clone(), found);
@@ -479,12 +489,7 @@ async fn read_facts(
     let found = inner.read_instance(partition, instance).await?;
     let Some(columns) = &found.columns else { return Ok(Facts::default()) };
     let next = inner.next_event(partition, columns).await?;
-    let start = found.start.as_ref().map(|(row, start)| StartFacts {
-        run: start.run,
-        nonce: Some(start.nonce),
-        blob: body::blob(row).map(str::to_owned),
-    });
-    Ok(Facts { known: found.known(next), start })
+    Ok(Facts { known: found.known(next), start: found.start_facts() })
 }
 
 impl Inner {

@@ -10,9 +10,9 @@ use durable_core::machine::model::{
 };
 use durable_core::machine::store::{AcceptedStart, ArrivalPosition, Arrivals, WorkResult};
 
-use super::known::Known;
+use super::known::{Known, StartFacts};
 use super::opened::CONSUMED_KEPT_MICROS;
-use super::plan::{Facts, StartFacts};
+use super::plan::Facts;
 use super::wire::{NewRows, Wire, WireStart};
 
 /// How often acceptance rows are looked for.
@@ -47,6 +47,8 @@ struct Start {
     passed_on: Option<Instant>,
     /// Commits of this opening before it came.
     commits: u64,
+    /// A client of this process made it durable.
+    here: bool,
 }
 
 /// What to do with a message that was got.
@@ -115,21 +117,26 @@ impl Inbox {
             self.fresh.insert(acceptance.instance.clone(), (acceptance.run, new));
         }
         // Its client hands it over itself, as fresh.
-        self.add_start(acceptance, false);
+        let number = self.add_start(acceptance, false);
+        if let Some(start) = self.starts.get_mut(&number) {
+            start.here = true;
+        }
     }
 
     fn has_begun(&self, acceptance: &Acceptance) -> bool {
         self.begun.get(&acceptance.instance).is_some_and(|(run, _)| acceptance.run <= *run)
     }
 
-    fn add_start(&mut self, acceptance: Acceptance, fresh: bool) {
+    fn add_start(&mut self, acceptance: Acceptance, fresh: bool) -> u64 {
         if let Some(other) = self.start_of.get(&acceptance.instance) {
             self.starts.remove(other);
         }
         let number = self.next();
         self.start_of.insert(acceptance.instance.clone(), number);
         let commits = self.commits;
-        self.starts.insert(number, Start { acceptance, fresh, passed_on: None, commits });
+        let start = Start { acceptance, fresh, passed_on: None, commits, here: false };
+        self.starts.insert(number, start);
+        number
     }
 
     /// Takes in a message.
@@ -271,7 +278,9 @@ impl Inbox {
                         self.add_start(acceptance, false);
                     }
                 }
-                Some(_) | None => self.add_start(acceptance, false),
+                Some(_) | None => {
+                    self.add_start(acceptance, false);
+                }
             }
         }
     }
@@ -328,6 +337,7 @@ impl Inbox {
             in_flight: false,
             created: new.created,
             uncounted: true,
+            start: None,
             status_blob: new.status_blob.clone(),
             in_flight_blob: None,
         };
@@ -396,5 +406,19 @@ impl Inbox {
         self.posts.clear();
         let held = std::mem::take(&mut self.messages).into_values().flatten();
         held.chain(std::mem::take(&mut self.post_messages)).collect()
+    }
+
+    /// Starts that no message stands for: clients of this process told nobody else of them.
+    pub(super) fn told_here_only(&self) -> Vec<WireStart> {
+        let alone = self.starts.values().filter(|start| {
+            start.here && !self.messages.contains_key(&Content::Start(start.acceptance.nonce))
+        });
+        alone
+            .map(|start| {
+                let acceptance = start.acceptance.clone();
+                let new = self.fresh.get(&acceptance.instance).map(|(_, new)| new.clone());
+                WireStart { acceptance, new }
+            })
+            .collect()
     }
 }

@@ -3,11 +3,20 @@
 use std::collections::{HashMap, HashSet};
 
 use durable_core::machine::model::{
-    EventSeq, ExecutionNumber, InstanceId, RunNumber, RuntimeStatus, Timestamp,
+    EventSeq, ExecutionNumber, InstanceId, RunNumber, RuntimeStatus, StartNonce, Timestamp,
 };
 
 /// Instances remembered at most.
 const KNOWN_MAX: usize = 131_072;
+
+/// An acceptance row, as far as the commit that begins the run has to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StartFacts {
+    pub(super) run: RunNumber,
+    /// Where the status row does not name it yet.
+    pub(super) nonce: Option<StartNonce>,
+    pub(super) blob: Option<String>,
+}
 
 /// What a commit is checked against.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +29,10 @@ pub(super) struct Known {
     pub(super) timer: Option<Timestamp>,
     pub(super) in_flight: bool,
     pub(super) created: u64,
-    /// A client accepted it, and no owner has written it yet.
+    /// Its acceptance row counts for it, and not yet the sums of the head row.
     pub(super) uncounted: bool,
+    /// The acceptance row of this very run. Nobody but the owner takes it away, when it begins.
+    pub(super) start: Option<StartFacts>,
     /// Blobs that its status row and its row of work in flight name.
     pub(super) status_blob: Option<String>,
     pub(super) in_flight_blob: Option<String>,
@@ -112,6 +123,7 @@ mod tests {
             in_flight: false,
             created: 1,
             uncounted: false,
+            start: None,
             status_blob: None,
             in_flight_blob: None,
         }

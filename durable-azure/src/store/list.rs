@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::failure::not_applied;
 use super::read::PAGE;
 use super::rows::{
-    COUNTED, CREATED, CREATED_AT, Counts, NAME, STATUS, StatusColumns, decode_counts, held,
+    CREATED, CREATED_AT, Counts, NAME, NEW, STATUS, StatusColumns, decode_counts, held,
     instance_id, read_number,
 };
 use super::{Inner, body, head, keys};
@@ -151,13 +151,13 @@ impl Inner {
         for partition in self.partitions() {
             let (head, starts) = futures::try_join!(
                 self.row(&partition, keys::HEAD),
-                self.range(&partition, "s|", &[COUNTED])
+                self.range(&partition, "s|", &[NEW])
             )?;
             let counts = head.as_ref().map(|row| decode_counts(row, head::COUNTS)).transpose()?;
             for (status, count) in counts.unwrap_or_default() {
                 *sums.entry(status).or_default() += count;
             }
-            let uncounted = starts.iter().filter(|row| row.bool(COUNTED) == Some(false)).count();
+            let uncounted = starts.iter().filter(|row| row.bool(NEW) == Some(true)).count();
             *sums.entry(RuntimeStatus::Pending).or_default() +=
                 i64::try_from(uncounted).unwrap_or(i64::MAX);
         }

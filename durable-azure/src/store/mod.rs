@@ -19,6 +19,8 @@ mod plan;
 mod poller;
 mod read;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod work;
 

@@ -97,10 +97,6 @@ impl Rows {
         self.0.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The operations, and the blobs of bodies that are too large for their rows, or for all rows together.
     /// `beside` bytes of the transaction are taken by something else.
     pub(super) fn finish(self, beside: usize) -> (Vec<Op>, Vec<Blob>) {

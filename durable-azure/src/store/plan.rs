@@ -3,35 +3,27 @@
 use std::collections::{BTreeMap, HashMap};
 
 use durable_core::machine::model::{
-    EventSeq, ExecutionNumber, InstanceId, RunNumber, RuntimeStatus, StartNonce, Timestamp,
+    EventSeq, ExecutionNumber, InstanceId, RunNumber, RuntimeStatus, Timestamp,
 };
 use durable_core::machine::store::{Begins, Commit, HistoryAppend, InstanceWrite, RowChange};
 use durable_core::store::StoreError;
 use uuid::Uuid;
 
 use super::keys;
-use super::known::Known;
+use super::known::{Known, StartFacts};
 use super::ops::{Body, Rows};
 use super::rows::{
-    COUNTED, Counts, history_columns, id_columns, number, set_created, set_due, set_nonce,
-    set_uncounted, set_waiting, status_body, status_columns,
+    Counts, history_columns, id_columns, number, set_created, set_due, set_nonce, set_uncounted,
+    set_waiting, status_body, status_columns,
 };
-use crate::service::{Columns, Value};
+use crate::service::Columns;
 
 /// What a commit has to know of an instance.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) known: Option<Known>,
-    /// Its acceptance row, where that matters.
+    /// Its acceptance row, where there is one and it was looked for.
     pub(super) start: Option<StartFacts>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct StartFacts {
-    pub(super) run: RunNumber,
-    /// The status row does not name it yet.
-    pub(super) nonce: Option<StartNonce>,
-    pub(super) blob: Option<String>,
 }
 
 /// Rows that nobody can reach any more.
@@ -93,8 +85,8 @@ impl<'a> Planner<'a> {
     ) -> Self {
         let one = |facts: Facts| One {
             execution: facts.known.as_ref().map_or(ExecutionNumber(0), |known| known.execution),
+            start: facts.start.or_else(|| facts.known.as_ref()?.start.clone()),
             known: facts.known,
-            start: facts.start,
             begun: false,
             next: BTreeMap::new(),
         };
@@ -129,6 +121,7 @@ impl<'a> Planner<'a> {
             } else if known.execution != one.execution {
                 known.next = EventSeq(0);
             }
+            known.start = one.start.filter(|start| start.run == known.run);
             if known.execution > one.execution && !one.begun {
                 let (run, before) = (known.run, known.execution);
                 let instance = instance.clone();
@@ -158,7 +151,6 @@ impl<'a> Planner<'a> {
                 self.wait_in_place(write, one)?;
             }
         }
-        self.count(write, one);
         if let Some(append) = &write.history {
             self.append(write, append, one)?;
         }
@@ -196,6 +188,14 @@ impl<'a> Planner<'a> {
             }
         }
         self.take_place(write, one, base)?;
+        if let Some(known) = one.known.as_mut().filter(|known| known.uncounted) {
+            // The acceptance row that counted for it goes.
+            known.uncounted = false;
+            *self.plan.counted.entry(RuntimeStatus::Pending).or_default() += 1;
+            let mut columns = Columns::new();
+            set_uncounted(&mut columns, false);
+            self.plan.rows.merge(keys::status(instance), columns, None);
+        }
         one.begun = true;
         self.plan.begun.push((instance.clone(), write.key.run));
         Ok(())
@@ -231,6 +231,7 @@ impl<'a> Planner<'a> {
             in_flight: false,
             created: 0,
             uncounted: false,
+            start: None,
             status_blob: None,
             in_flight_blob: None,
         };
@@ -289,20 +290,6 @@ impl<'a> Planner<'a> {
         self.plan.rows.put(keys::garbage(instance, run), columns, None, false);
         let instance = instance.clone();
         self.plan.garbage.push(Garbage::Run { instance, run, created });
-    }
-
-    /// What a client accepted is counted by the first commit that writes it.
-    fn count(&mut self, write: &InstanceWrite, one: &mut One) {
-        let Some(known) = one.known.as_mut().filter(|known| known.uncounted) else { return };
-        known.uncounted = false;
-        *self.plan.counted.entry(RuntimeStatus::Pending).or_default() += 1;
-        let mut columns = Columns::new();
-        set_uncounted(&mut columns, false);
-        self.plan.rows.merge(keys::status(&write.key.instance), columns, None);
-        if one.start.is_some() {
-            let columns = Columns::from([(COUNTED.into(), Value::Bool(true))]);
-            self.plan.rows.merge(keys::acceptance(&write.key.instance), columns, None);
-        }
     }
 
     fn append(

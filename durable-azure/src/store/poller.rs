@@ -259,7 +259,16 @@ pub(super) fn lost(inner: &Arc<Inner>, opened: &Arc<Opened>) {
     opened.stop();
     inner.close(opened);
     let (inner, opened) = (Arc::clone(inner), Arc::clone(opened));
-    inner.runtime.clone().spawn(async move { give_back(&inner, &opened).await });
+    inner.runtime.clone().spawn(async move {
+        let starts = opened.inbox().told_here_only();
+        for start in starts {
+            let wire = Wire::Start(Box::new(start));
+            if let Err(error) = super::accept::put(&inner, opened.partition, &wire).await {
+                tracing::warn!(%error, "the new owner will find an accepted start later");
+            }
+        }
+        give_back(&inner, &opened).await;
+    });
 }
 
 /// What reached a partition behind `after`.

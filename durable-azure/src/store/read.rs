@@ -8,7 +8,7 @@ use durable_core::store::StoreError;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::failure::{corrupt, damaged, not_applied};
-use super::known::Known;
+use super::known::{Known, StartFacts};
 use super::rows::{AcceptanceColumns, COUNT, FIRST, ID, StatusColumns, instance_id, read_number};
 use super::{Inner, body, keys};
 use crate::service::{Query, Row};
@@ -28,6 +28,15 @@ pub(super) struct InstanceRows {
 }
 
 impl InstanceRows {
+    /// Its acceptance row, as a commit has to know it.
+    pub(super) fn start_facts(&self) -> Option<StartFacts> {
+        self.start.as_ref().map(|(row, start)| StartFacts {
+            run: start.run,
+            nonce: Some(start.nonce),
+            blob: body::blob(row).map(str::to_owned),
+        })
+    }
+
     /// What a commit is checked against.
     pub(super) fn known(&self, next: EventSeq) -> Option<Known> {
         let columns = self.columns.as_ref()?;
@@ -41,6 +50,7 @@ impl InstanceRows {
             in_flight: self.in_flight.is_some(),
             created: columns.created,
             uncounted: columns.uncounted,
+            start: self.start_facts().filter(|start| start.run == columns.run),
             status_blob: blob(&self.status),
             in_flight_blob: blob(&self.in_flight),
         })
@@ -110,7 +120,7 @@ impl Inner {
         partition: &str,
         columns: &StatusColumns,
     ) -> Result<EventSeq, StoreError> {
-        if columns.status.is_terminal() {
+        if columns.status.is_terminal() || columns.has_not_begun() {
             return Ok(EventSeq(0));
         }
         let prefix = keys::execution(&columns.instance, columns.run, columns.execution);
@@ -175,7 +185,7 @@ impl Inner {
                 },
                 None => None,
             };
-            let (history, next) = if columns.status.is_terminal() {
+            let (history, next) = if columns.status.is_terminal() || columns.has_not_begun() {
                 (Vec::new(), EventSeq(0))
             } else {
                 let Some(found) = self.history_rows(&key, columns).await? else { continue };

@@ -29,7 +29,7 @@ const DUE: &str = "due";
 /// The run of the acceptance row that is there; 0 without one.
 const WAITING: &str = "waiting";
 /// Whether it still has to be added to the sums of the head row: clients cannot write them.
-pub(super) const UNCOUNTED: &str = "uncounted";
+const UNCOUNTED: &str = "uncounted";
 const NONCE: &str = "nonce";
 /// The run that the start with that nonce began.
 const NONCE_RUN: &str = "nonce_run";
@@ -119,6 +119,11 @@ pub(super) struct StatusColumns {
 }
 
 impl StatusColumns {
+    /// Its own acceptance row is still there.
+    pub(super) fn has_not_begun(&self) -> bool {
+        self.waiting == Some(self.run)
+    }
+
     pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         let bad = |what: &str| damaged(&row.partition, &row.key, what);
         let due = match row.text(DUE).unwrap_or_default() {
@@ -174,10 +179,10 @@ pub(super) fn held(row: &Row, error: &DecodeError) -> Result<StatusRow, StoreErr
     })
 }
 
-const NEW: &str = "new";
-pub(super) const COUNTED: &str = "counted";
+/// Its status row was inserted with it. It counts as pending beside the sums of the head row.
+pub(super) const NEW: &str = "new";
 
-/// The columns of an acceptance row but its body. `new`: its status row is inserted with it.
+/// The columns of an acceptance row but its body.
 pub(super) fn acceptance_columns(acceptance: &Acceptance, created: u64, new: bool) -> Columns {
     Columns::from([
         (ID.into(), text(acceptance.instance.as_str())),
@@ -186,7 +191,6 @@ pub(super) fn acceptance_columns(acceptance: &Acceptance, created: u64, new: boo
         (NAME.into(), text(&*acceptance.name)),
         (CREATED.into(), number(created)),
         (NEW.into(), Value::Bool(new)),
-        (COUNTED.into(), Value::Bool(!new)),
         (CREATED_TIME.into(), calendar(acceptance.accepted_at)),
     ])
 }

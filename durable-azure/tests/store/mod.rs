@@ -1,6 +1,9 @@
 //! The store against the emulator: the contract of all stores, and what only this one has.
 
 mod contract;
+mod hubs;
+mod owners;
+mod settling;
 
 use std::time::Duration;
 

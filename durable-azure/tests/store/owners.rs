@@ -1,0 +1,135 @@
+//! Two processes, and what they have in their hands when a partition moves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use durable_azure::AzureOptions;
+use durable_core::machine::model::RunNumber;
+use durable_core::machine::store::AcceptOutcome;
+use durable_core::store::{HubStore as _, PartitionStore as _, Store, StoreError};
+
+use super::{open, options, run};
+use crate::store_contract::make::{
+    Owner, P0, arrived, at, begin, begin_fresh, id, key, raise, remember, start, write,
+};
+
+#[test]
+fn what_an_owner_held_reaches_the_next_at_once() {
+    run(async {
+        let options = AzureOptions { visibility: Duration::from_secs(60), ..options(1) };
+        let (one, two) = (open(&options).await, open(&options).await);
+        let (first, second): (Arc<dyn Store>, Arc<dyn Store>) =
+            (Arc::new(one.clone()), Arc::new(two.clone()));
+        let (mut owner, _) = Owner::open(&first, P0).await;
+        owner.commit(at(1), vec![begin("a", 1, at(1))]).await;
+        two.accept(&start("b", 1)).await.expect("no fault");
+        two.send(&raise("a", "e")).await.expect("no fault");
+        arrived(&first, P0, 1, 1).await;
+        one.release(P0, owner.fence).await.expect("it is the owner");
+        let began = Instant::now();
+        Owner::open(&second, P0).await;
+        let arrivals = arrived(&second, P0, 1, 1).await;
+        assert!(began.elapsed() < Duration::from_secs(20), "long before its visibility ended");
+        assert_eq!((arrivals.acceptances.len(), arrivals.envelopes.len()), (1, 1));
+        // The same without a release: the old owner gives back what it held when it learns of it.
+        let (_, _) = Owner::open(&first, P0).await;
+        let (mut stale, _) = Owner::open(&second, P0).await;
+        arrived(&second, P0, 1, 1).await;
+        let (_, _) = Owner::open(&first, P0).await;
+        let late = stale.group(at(2), vec![begin("b", 1, at(2))]);
+        assert!(matches!(stale.give(late).await, Err(StoreError::Fenced { .. })));
+        arrived(&first, P0, 1, 1).await;
+    });
+}
+
+#[test]
+fn a_start_is_fresh_where_nothing_else_of_its_id_can_be_stored() {
+    run(async {
+        let options = options(1);
+        let (one, two) = (open(&options).await, open(&options).await);
+        let owned: Arc<dyn Store> = Arc::new(one.clone());
+        let (mut owner, _) = Owner::open(&owned, P0).await;
+        // By a client of the owner's process.
+        let here = one.accept(&start("here", 1)).await.expect("no fault");
+        assert_eq!(here, AcceptOutcome::Accepted { run: RunNumber(1), fresh: true });
+        // By another process.
+        let there = two.accept(&start("there", 2)).await.expect("no fault");
+        assert_eq!(there, AcceptOutcome::Accepted { run: RunNumber(1), fresh: false });
+        let arrivals = arrived(&owned, P0, 2, 0).await;
+        let fresh = |text: &str| {
+            let found = arrivals.acceptances.iter().find(|s| s.acceptance.instance == id(text));
+            found.map(|start| start.fresh)
+        };
+        assert_eq!(fresh("there"), Some(true));
+        let before = one.transactions();
+        owner.commit(at(3), vec![begin("here", 1, at(3)), begin("there", 1, at(3))]).await;
+        let after = one.transactions();
+        assert_eq!(after.of("table_get"), before.of("table_get"), "nothing is looked up");
+        assert_eq!(after.of("table_transaction"), before.of("table_transaction") + 1);
+        // Begun twice is refused, whoever remembers what.
+        let again = owner.group(at(4), vec![begin("here", 1, at(4))]);
+        assert!(matches!(owner.give(again).await, Err(StoreError::Unusable(_))));
+    });
+}
+
+#[test]
+fn a_start_that_has_begun_is_not_passed_on_by_a_late_message() {
+    run(async {
+        let options = options(1);
+        let (one, two) = (open(&options).await, open(&options).await);
+        two.accept(&start("a", 1)).await.expect("no fault");
+        // The row is found before the message is.
+        let owned: Arc<dyn Store> = Arc::new(one.clone());
+        let (mut owner, _) = Owner::open(&owned, P0).await;
+        owner.commit(at(1), vec![begin("a", 1, at(1))]).await;
+        drop((owner, owned));
+        let next: Arc<dyn Store> = Arc::new(two.clone());
+        Owner::open(&next, P0).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(arrived(&next, P0, 0, 0).await.acceptances, vec![]);
+    });
+}
+
+#[test]
+fn a_commit_of_a_running_instance_reads_nothing() {
+    run(async {
+        let store = open(&options(1)).await;
+        let owned: Arc<dyn Store> = Arc::new(store.clone());
+        let (mut owner, _) = Owner::open(&owned, P0).await;
+        owner.commit(at(0), vec![begin_fresh("a", 1, at(0))]).await;
+        let before = store.transactions();
+        for n in 1..=5_u32 {
+            let mut one = write(key("a", 1, 0));
+            let time = at(i64::from(n));
+            one.history = Some(crate::store_contract::make::events(u64::from(n) + 1, 1, n, time));
+            owner.commit(time, vec![one]).await;
+        }
+        let after = store.transactions();
+        assert_eq!(after.of("table_transaction") - before.of("table_transaction"), 5);
+        assert_eq!(after.of("table_get"), before.of("table_get"));
+        assert_eq!(after.of("table_query"), before.of("table_query"));
+    });
+}
+
+#[test]
+fn a_command_costs_one_message_and_its_removal() {
+    run(async {
+        let options = options(1);
+        let (one, two) = (open(&options).await, open(&options).await);
+        let owned: Arc<dyn Store> = Arc::new(one.clone());
+        let (mut owner, _) = Owner::open(&owned, P0).await;
+        owner.commit(at(0), vec![begin_fresh("a", 1, at(0))]).await;
+        let (clients, owners) = (two.transactions(), one.transactions());
+        two.send(&raise("a", "e")).await.expect("no fault");
+        arrived(&owned, P0, 0, 1).await;
+        let mut commit = owner.group(at(1), vec![]);
+        commit.consumed = vec![remember("e")];
+        owner.give(commit).await.expect("applied");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(two.transactions().total() - clients.total(), 2, "a look and a message");
+        let spent = |kind| one.transactions().of(kind) - owners.of(kind);
+        assert_eq!(spent("queue_get"), 1);
+        assert_eq!(spent("queue_delete"), 1);
+        assert_eq!(spent("table_transaction"), 1);
+    });
+}

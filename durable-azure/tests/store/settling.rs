@@ -1,0 +1,165 @@
+//! Answers that are lost: what a write came to is found out, and it is applied once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable_azure::{AzureOptions, AzureStore, Connection};
+use durable_core::machine::model::RuntimeStatus;
+use durable_core::machine::store::{AcceptOutcome, Commit, ListQuery};
+use durable_core::store::{HubStore as _, PartitionStore as _, Store, StoreError};
+use durable_emulator::proxy::{Fault, FaultProxy, Plan, Rule};
+use durable_emulator::{Emulator, Service};
+
+use super::{open, options, run};
+use crate::store_contract::make::{Owner, P0, at, begin, begin_fresh, end, id, start};
+
+/// A hub behind a proxy, and the same without it.
+struct Faulty {
+    proxy: FaultProxy,
+    store: AzureStore,
+    direct: AzureStore,
+}
+
+impl Faulty {
+    async fn new() -> Self {
+        let emulator = Emulator::shared().expect("the emulator starts");
+        let proxy = FaultProxy::start(emulator.endpoints(), Plan::none()).expect("a free port");
+        let options = AzureOptions { request_timeout: Duration::from_secs(3), ..options(1) };
+        let connection = Connection::parse(&proxy.connection_string()).expect("well-formed");
+        let store = AzureStore::open(&connection, options.clone()).await.expect("the hub opens");
+        Self { proxy, store, direct: open(&options).await }
+    }
+
+    fn dynamic(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
+    }
+
+    /// Transactions meet this so often.
+    fn meet(&self, fault: Fault, times: u64) {
+        let rule = Rule::new(fault).service(Service::Table).path("$batch").at_most(times);
+        self.proxy.set_plan(Plan::none().rule(rule));
+    }
+
+    /// As the engine does: the same commit again while storage is busy.
+    async fn commit(&self, owner: &Owner, commit: Commit) -> Result<(), StoreError> {
+        let commit = Arc::new(commit);
+        loop {
+            match self.store.commit(owner.fence, Arc::clone(&commit)).await {
+                Err(StoreError::Busy { retry_after, .. }) => {
+                    tokio::time::sleep(retry_after.min(Duration::from_millis(200))).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+const FAULTS: [Fault; 6] = [
+    Fault::CutAfter,
+    Fault::CutBefore,
+    Fault::TimedOut,
+    Fault::Busy,
+    Fault::BusyInTransaction,
+    Fault::TooManyRequests,
+];
+
+#[test]
+fn a_commit_is_applied_once_whatever_becomes_of_its_answer() {
+    run(async {
+        for fault in FAULTS {
+            for times in [1, 2, 5] {
+                let hub = Faulty::new().await;
+                let (mut owner, _) = Owner::open(&hub.dynamic(), P0).await;
+                hub.meet(fault, times);
+                let mut first = owner.group(at(1), vec![begin_fresh("a", 1, at(1))]);
+                first.counts.insert(RuntimeStatus::Running, 1);
+                hub.commit(&owner, first).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+                hub.meet(fault, times);
+                let mut last = owner.group(at(2), vec![end("a", 1, 2, at(2))]);
+                last.counts.insert(RuntimeStatus::Running, -1);
+                last.counts.insert(RuntimeStatus::Completed, 1);
+                hub.commit(&owner, last).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+                let history = hub.direct.history(&id("a")).await.expect("no fault");
+                assert_eq!(history.map(|rows| rows.len()), Some(2), "{fault:?}, {times} times");
+                let counts = hub.direct.counts().await.expect("no fault");
+                let counts: Vec<_> = counts.into_iter().collect();
+                assert_eq!(counts, [(RuntimeStatus::Completed, 1)], "{fault:?}, {times} times");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_start_is_accepted_once_whatever_becomes_of_its_answer() {
+    run(async {
+        let hub = Faulty::new().await;
+        for (n, fault) in (1_u128..).zip(FAULTS) {
+            hub.meet(fault, 1);
+            let text = format!("i{n}");
+            let accepted = loop {
+                match hub.store.accept(&start(&text, n)).await {
+                    Err(StoreError::Busy { retry_after, .. }) => {
+                        tokio::time::sleep(retry_after.min(Duration::from_millis(200))).await;
+                    }
+                    other => break other.expect("accepted"),
+                }
+            };
+            assert!(matches!(accepted, AcceptOutcome::Accepted { .. }), "{fault:?}: {accepted:?}");
+            let page = hub.direct.list(&ListQuery::default(), None, 100).await.expect("no fault");
+            assert_eq!(page.rows.len() as u128, n, "{fault:?}");
+        }
+        let counts = hub.direct.counts().await.expect("no fault");
+        assert_eq!(counts.get(&RuntimeStatus::Pending), Some(&(FAULTS.len() as u64)));
+    });
+}
+
+#[test]
+fn an_opening_raises_the_fence_once_whatever_becomes_of_its_answer() {
+    run(async {
+        let hub = Faulty::new().await;
+        for (n, fault) in (1_u32..).zip([Fault::CutAfter, Fault::CutBefore, Fault::TimedOut]) {
+            hub.meet(fault, 1);
+            let (_, snapshot) = Owner::open(&hub.dynamic(), P0).await;
+            assert_eq!(snapshot.head.unclean_opens, n, "{fault:?}");
+            assert_eq!(snapshot.fence.0, u64::from(n), "{fault:?}");
+        }
+    });
+}
+
+#[test]
+fn an_owner_that_lost_its_answer_and_its_partition_is_told_so() {
+    run(async {
+        let hub = Faulty::new().await;
+        let (mut owner, _) = Owner::open(&hub.dynamic(), P0).await;
+        let next: Arc<dyn Store> = Arc::new(hub.direct.clone());
+        let (mut successor, opened) = Owner::open(&next, P0).await;
+        hub.meet(Fault::CutAfter, 1);
+        let late = owner.group(at(1), vec![begin("a", 1, at(1))]);
+        match hub.commit(&owner, late).await {
+            Err(StoreError::Fenced { newest }) => assert_eq!(newest, opened.fence),
+            other => panic!("a stale owner wrote: {other:?}"),
+        }
+        successor.commit(at(2), vec![begin("a", 1, at(2))]).await;
+    });
+}
+
+#[test]
+fn nobody_knows_only_while_storage_cannot_be_asked() {
+    run(async {
+        let hub = Faulty::new().await;
+        let (mut owner, _) = Owner::open(&hub.dynamic(), P0).await;
+        let commit = owner.group(at(1), vec![begin_fresh("a", 1, at(1))]);
+        let commit = Arc::new(commit);
+        // Applied, and then silence.
+        let lost = Rule::new(Fault::CutAfter).service(Service::Table).path("$batch").at_most(1);
+        let silence = Rule::new(Fault::CutBefore).service(Service::Table).method("GET");
+        hub.proxy.set_plan(Plan::none().rule(lost).rule(silence));
+        let unknown = hub.store.commit(owner.fence, Arc::clone(&commit)).await;
+        assert!(matches!(unknown, Err(StoreError::Unknown(_))), "{unknown:?}");
+        hub.proxy.set_plan(Plan::none());
+        hub.store.commit(owner.fence, commit).await.expect("it was applied");
+        owner.commit(at(2), vec![end("a", 1, 2, at(2))]).await;
+        let history = hub.direct.history(&id("a")).await.expect("no fault");
+        assert_eq!(history.map(|rows| rows.len()), Some(2));
+    });
+}
