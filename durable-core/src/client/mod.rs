@@ -35,6 +35,9 @@ const REGISTERED_FOR: Duration = Duration::from_secs(10);
 /// When to try again what a worker refused because its store cannot write.
 const BUSY_AGAIN: Duration = Duration::from_secs(1);
 
+/// When a store was asked for the orchestrators of live workers, and which they were.
+type Registered = Option<(Instant, Vec<String>)>;
+
 /// Speaks to a task hub. Cheap to clone.
 ///
 /// [`Worker::client`](crate::Worker::client) gives one that reaches the worker of its own process without
@@ -44,7 +47,7 @@ pub struct Client {
     store: Arc<dyn Store>,
     worker: Option<Weak<Shared>>,
     /// Orchestrators that some live worker registered when the store was asked last, and when that was.
-    registered: Arc<Mutex<Option<(Instant, Vec<String>)>>>,
+    registered: Arc<Mutex<Registered>>,
 }
 
 impl Client {

@@ -517,7 +517,8 @@ impl Driver {
     fn deliver(&mut self, to: PartitionId, post: Post) {
         match self.shared.taker(to) {
             Some(opening) => opening.mailbox.send(Mail::Input(input_of(post))),
-            None => self.outgoing.post(to, post),
+            None if self.shared.fleet.is_some() => self.outgoing.post(to, post),
+            None => {}
         }
     }
 

@@ -105,7 +105,7 @@ fn serve(
                     None => shared.fail(format!("partition {partition} cannot be opened: {error}")),
                 }
                 opening.close();
-                return Left::Done;
+                return leave(shared, &opening);
             }
         };
         opening.serve();
@@ -136,7 +136,7 @@ fn serve(
             }
             Exit::Lost => {
                 shared.fail(format!("partition {partition} was taken over by another owner"));
-                return Left::Done;
+                return leave(shared, &opening);
             }
             Exit::Reopen(why) => {
                 failures = if opening.has_progressed() { 1 } else { failures + 1 };
@@ -159,7 +159,7 @@ fn serve(
                     }
                 } else if failures >= FAILURES_MAX {
                     shared.fail(format!("partition {partition} failed {failures} times: {why}"));
-                    return Left::Done;
+                    return leave(shared, &opening);
                 }
                 let Some(next) = shared.follow(&opening) else { return Left::Replaced };
                 opening = next;
@@ -175,9 +175,6 @@ fn serve(
 
 /// The partition is no longer this worker's, unless another thread has taken this one's place.
 fn leave(shared: &Shared, opening: &Arc<Opening>) -> Left {
-    if shared.fleet.is_none() {
-        return Left::Done;
-    }
     if shared.vacate(opening) { Left::Done } else { Left::Replaced }
 }
 

@@ -141,7 +141,8 @@ impl Shared {
 
     /// Whether mail for an instance is taken here.
     pub(crate) fn takes(&self, instance: &InstanceId) -> bool {
-        self.taker(instance.partition(self.partitions)).is_some()
+        self.fleet.as_ref().is_none_or(|fleet| fleet.lease.holds())
+            && self.taker(instance.partition(self.partitions)).is_some()
     }
 
     /// Whether other workers may own what this one does not.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::hub::{Hub, PATIENCE, until};
-use super::on_both_stores;
+use super::on_every_store;
 
-on_both_stores! {
+on_every_store! {
     a_typed_call_returns_what_the_activity_returns,
     a_failing_call_is_retried_as_its_policy_says,
     a_call_without_policy_fails_at_the_first_failure,

@@ -7,9 +7,9 @@ use durable_core::{EventKind, InstanceStatus, ListQuery};
 use futures::StreamExt;
 
 use super::hub::{Hub, PATIENCE, until_is, until_status};
-use super::on_both_stores;
+use super::on_every_store;
 
-on_both_stores! {
+on_every_store! {
     a_start_is_visible_when_it_is_answered,
     a_generated_id_is_32_hex_digits,
     an_active_id_is_refused_given_or_replaced_as_the_start_says,

@@ -4,9 +4,9 @@ use durable_core::prelude::*;
 use futures::future::try_join_all;
 
 use super::hub::{Hub, PATIENCE};
-use super::on_both_stores;
+use super::on_every_store;
 
-on_both_stores! {
+on_every_store! {
     a_thousand_instances_finish_where_memory_holds_a_few,
     a_large_history_is_replayed_after_each_eviction,
 }

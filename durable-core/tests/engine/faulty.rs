@@ -1,7 +1,7 @@
 //! A store that does what another one does, and fails where a test wants it to.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -120,7 +120,15 @@ impl Faults {
 
 /// What lies between a worker and the storage. Each [`TestStore`] has its own, its clones share it.
 #[derive(Clone)]
-pub(crate) struct Link(Arc<watch::Sender<LinkState>>);
+pub(crate) struct Link {
+    state: Arc<watch::Sender<LinkState>>,
+    wedge: Arc<AtomicU8>,
+}
+
+/// Whether the next commit is to keep its thread, and whether one does.
+const NO_WEDGE: u8 = 0;
+const WEDGE_NEXT: u8 = 1;
+const WEDGED: u8 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LinkState {
@@ -131,26 +139,47 @@ enum LinkState {
 
 impl Link {
     fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(LinkState::Up)))
+        Self { state: Arc::new(watch::Sender::new(LinkState::Up)), wedge: Arc::default() }
     }
 
     /// Calls wait from now on, as if the process were stopped.
     pub(crate) fn stick(&self) {
-        self.0.send_replace(LinkState::Stuck);
+        self.state.send_replace(LinkState::Stuck);
     }
 
     /// Calls fail from now on and do nothing, as if the process were dead.
     pub(crate) fn cut(&self) {
-        self.0.send_replace(LinkState::Cut);
+        self.state.send_replace(LinkState::Cut);
     }
 
     /// Calls go through, those that waited too.
     pub(crate) fn mend(&self) {
-        self.0.send_replace(LinkState::Up);
+        self.state.send_replace(LinkState::Up);
+    }
+
+    /// The next commit does not give its thread back.
+    pub(crate) fn wedge_next_commit(&self) {
+        self.wedge.store(WEDGE_NEXT, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_wedged(&self) -> bool {
+        self.wedge.load(Ordering::SeqCst) == WEDGED
+    }
+
+    pub(crate) fn unwedge(&self) {
+        self.wedge.store(NO_WEDGE, Ordering::SeqCst);
+    }
+
+    fn wedge(&self) {
+        let next =
+            self.wedge.compare_exchange(WEDGE_NEXT, WEDGED, Ordering::SeqCst, Ordering::SeqCst);
+        while next.is_ok() && self.is_wedged() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     async fn pass(&self) -> Result<(), StoreError> {
-        let mut state = self.0.subscribe();
+        let mut state = self.state.subscribe();
         let state = state.wait_for(|state| *state != LinkState::Stuck).await;
         match state.map(|state| *state) {
             Ok(LinkState::Up | LinkState::Stuck) | Err(_) => Ok(()),
@@ -250,6 +279,7 @@ impl PartitionStore for TestStore {
     }
 
     async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
+        self.link.wedge();
         self.call("commit", self.inner.commit(fence, commit)).await
     }
 }

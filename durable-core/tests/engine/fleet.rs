@@ -11,8 +11,8 @@ use durable_core::{ClientError, EventKind};
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::faulty::{Fault, TestStore};
-use super::hub::{Hub, PATIENCE, tell, until, until_is};
+use super::faulty::Fault;
+use super::hub::{Hub, PATIENCE, tell, until};
 use super::several::{One, PARTITIONS, SHARING, balanced, hub, ids_of, until_balanced};
 
 /// How often each activity ran, by instance.
@@ -226,34 +226,48 @@ fn a_worker_that_wakes_up_after_its_lease_does_no_harm() {
 #[test]
 fn a_worker_whose_beats_fail_begins_no_activity_until_one_succeeds() {
     tell(Hub::shared(1, SHARING), |hub: Hub| async move {
+        let open = Arc::new(AtomicBool::new(false));
         let runs = Runs::default();
-        let a = One::start(&hub, collecting(&runs)).await;
-        let store = TestStore::new(hub.open(), hub.faults.clone());
-        let builder = Worker::builder(store).registry(collecting(&runs));
-        // Only its beats fail: commits go through.
-        let failing = Arc::new(AtomicBool::new(false));
-        let fails = failing.clone();
-        hub.faults.plan(move |_, method| {
-            let fault = method == "heartbeat" && fails.load(Ordering::SeqCst);
-            fault.then_some(Fault::LostBefore)
+        let mut registry = one_that_waits(&open);
+        registry.register(note).state(runs.clone());
+        registry.register_orchestrator_fn("two", |ctx, (): ()| async move {
+            ctx.call_by_name::<()>("waits", &()).await?;
+            Ok(ctx.call(note, &7).await?)
         });
-        a.worker.shutdown().await.expect("a clean end");
-        let b = builder.start().await.expect("started");
-        until("it owns the partition", || async { b.partitions().len() == 1 }).await;
-        let handle = b.client().start(collects, 1).id("x").await.expect("accepted");
-        until_is(&b.client(), "x", RuntimeStatus::Running).await;
-        failing.store(true, Ordering::SeqCst);
-        let calls = hub.faults.injected();
-        // Well after two thirds of the lease: four tries a third.
-        until("beats fail", || async { hub.faults.injected() >= calls + 12 }).await;
-        handle.raise_event("n", &1).await.expect("taken");
-        until("the call is scheduled", || async {
-            handle.history().await.expect("read").events().len() == 3
+        let a = Worker::builder(hub.store()).registry(registry).start().await.expect("started");
+        let handle = a.client().start_by_name("two", &()).await.expect("started");
+        // Only its beats fail: commits go through.
+        hub.faults.plan(|_, method| (method == "heartbeat").then_some(Fault::LostBefore));
+        // More than two thirds of the lease: there are four tries in each third.
+        until("beats fail", || async { hub.faults.injected() >= 12 }).await;
+        open.store(true, Ordering::SeqCst);
+        until("the next call is scheduled", || async {
+            handle.history().await.expect("read").events().len() == 4
         })
         .await;
         assert!(runs.0.lock().expect("no panic here").is_empty(), "it must not begin");
-        failing.store(false, Ordering::SeqCst);
-        assert_eq!(handle.output_within(PATIENCE).await.expect("completed"), [1]);
+        hub.faults.heal();
+        let output = handle.output_within(PATIENCE).await.expect("completed");
+        assert_eq!(output.to::<u32>().expect("a number"), 7);
+    });
+}
+
+#[test]
+fn a_loop_that_does_not_come_round_is_given_up_and_its_partition_served_on() {
+    tell(Hub::shared(2, SHARING), |hub: Hub| async move {
+        let runs = Runs::default();
+        let a = One::start(&hub, collecting(&runs)).await;
+        a.link.wedge_next_commit();
+        a.client().start(collects, 2).id("x").await.expect("accepted");
+        until("its loop is wedged", || async { a.link.is_wedged() }).await;
+        // Served by another thread, with another fence.
+        raise(&a.client(), "x", 1).await;
+        raise(&a.client(), "x", 2).await;
+        ended_once(&a.client(), "x", &[1, 2]).await;
+        assert!(a.link.is_wedged(), "the first thread still hangs");
+        a.link.unwedge();
+        assert_eq!(a.owned().len(), 2);
+        a.worker.shutdown().await.expect("it is none the worse for it");
     });
 }
 

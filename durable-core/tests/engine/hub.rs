@@ -49,7 +49,7 @@ impl Hub {
     /// The same, still empty, with this many partitions.
     pub(crate) fn with_partitions(mut self, partitions: u16) -> Self {
         if let Place::Memory(store) = &mut self.place {
-            *store = MemoryStore::new().with_partitions(partitions);
+            *store = store.clone().with_partitions(partitions);
         }
         self.partitions = partitions;
         self

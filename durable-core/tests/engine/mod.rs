@@ -1,6 +1,6 @@
 //! Worker and client, end to end, on every store of this package.
 //!
-//! Each test is a story told with the public interface alone. [`on_both_stores!`] runs it on a hub in
+//! Each test is a story told with the public interface alone. [`on_every_store!`] runs it on hubs in
 //! memory and on one in a file.
 
 mod calls;
@@ -20,8 +20,9 @@ mod turns;
 mod waiting;
 mod worker;
 
-/// A test on memory and one on SQLite for each named function, which is given an empty [`hub::Hub`].
-macro_rules! on_both_stores {
+/// A test on memory and one on SQLite for each named function, which is given an empty [`hub::Hub`] that one
+/// worker at a time holds.
+macro_rules! on_stores_of_one_worker {
     ($($story:ident,)*) => {
         $(
             mod $story {
@@ -38,4 +39,30 @@ macro_rules! on_both_stores {
         )*
     };
 }
-use on_both_stores;
+use on_stores_of_one_worker;
+
+/// The same, and one on a hub that workers share: with one alone on it, everything is as usual.
+macro_rules! on_every_store {
+    ($($story:ident,)*) => {
+        $(
+            mod $story {
+                #[test]
+                fn memory() {
+                    $crate::engine::hub::tell($crate::engine::hub::Hub::in_memory(), super::$story);
+                }
+
+                #[test]
+                fn shared() {
+                    let hub = $crate::engine::hub::Hub::shared(1, $crate::engine::several::USUAL);
+                    $crate::engine::hub::tell(hub, super::$story);
+                }
+
+                #[test]
+                fn sqlite() {
+                    $crate::engine::hub::tell($crate::engine::hub::Hub::in_a_file(), super::$story);
+                }
+            }
+        )*
+    };
+}
+use on_every_store;

@@ -3,9 +3,9 @@
 use durable_core::prelude::*;
 
 use super::hub::{Hub, PATIENCE, until_is, until_status};
-use super::on_both_stores;
+use super::on_every_store;
 
-on_both_stores! {
+on_every_store! {
     every_operation_in_every_state_says_what_the_table_says,
     an_operation_on_a_pending_instance_is_accepted,
     what_arrives_while_suspended_takes_effect_in_order_after_the_resume,

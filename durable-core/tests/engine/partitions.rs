@@ -6,9 +6,9 @@ use durable_core::prelude::*;
 use durable_core::{EventKind, Worker};
 
 use super::hub::{Hub, PATIENCE};
-use super::on_both_stores;
+use super::on_every_store;
 
-on_both_stores! {
+on_every_store! {
     events_between_partitions_arrive_once_over_restarts,
     what_was_sent_before_a_restart_arrives_promptly_after_it,
     every_partition_serves_and_lists_are_of_all,

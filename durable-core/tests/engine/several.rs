@@ -13,6 +13,9 @@ use super::hub::{Hub, until};
 /// Short, so that the dead are soon known to be; what is slower than this moves once more, and works.
 pub(crate) const SHARING: Sharing = Sharing { lease: millis(500), visibility: millis(400) };
 
+/// For those who do not wait for a death.
+pub(crate) const USUAL: Sharing = Sharing { lease: secs(3), visibility: secs(2) };
+
 pub(crate) const PARTITIONS: u16 = 6;
 
 pub(crate) fn hub() -> Hub {

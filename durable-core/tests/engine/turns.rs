@@ -8,9 +8,9 @@ use durable_core::prelude::*;
 use tokio::sync::oneshot;
 
 use super::hub::{Hub, PATIENCE, until_is};
-use super::on_both_stores;
+use super::on_every_store;
 
-on_both_stores! {
+on_every_store! {
     a_turn_that_never_returns_is_given_up_and_its_neighbours_go_on,
     a_first_turn_that_never_returns_is_given_up_too,
     whoever_waits_for_a_stuck_start_is_told,

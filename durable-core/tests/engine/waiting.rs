@@ -9,9 +9,9 @@ use durable_core::prelude::*;
 use uuid::Uuid;
 
 use super::hub::{Hub, PATIENCE, until_is, until_status};
-use super::on_both_stores;
+use super::on_every_store;
 
-on_both_stores! {
+on_every_store! {
     timers_of_no_time_in_the_past_and_short_fire_and_never_early,
     a_timer_of_400_days_waits_until_its_instance_is_terminated,
     a_timer_fires_after_a_restart_too,

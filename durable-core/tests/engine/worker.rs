@@ -10,10 +10,14 @@ use tokio::sync::Semaphore;
 
 use super::faulty::Fault;
 use super::hub::{Hub, PATIENCE, until, until_is};
-use super::on_both_stores;
+use super::{on_every_store, on_stores_of_one_worker};
 
-on_both_stores! {
+on_stores_of_one_worker! {
     a_second_worker_is_refused_with_the_process_id,
+    a_start_that_fails_leaves_the_hub_free,
+}
+
+on_every_store! {
     a_shutdown_lets_running_activities_end,
     a_shutdown_starts_nothing_more,
     a_shutdown_ends_in_time_though_an_activity_does_not,
@@ -21,7 +25,6 @@ on_both_stores! {
     a_dropped_worker_leaves_its_work_to_the_next,
     a_worker_starts_again_at_once_and_many_times,
     a_stopped_worker_leaves_its_client_a_client,
-    a_start_that_fails_leaves_the_hub_free,
     what_is_not_registered_any_more_is_held_until_it_is_again,
     code_that_no_longer_fits_is_held_until_it_fits_again,
 }

@@ -66,7 +66,7 @@ async fn beat(shared: &Arc<Shared>, fleet: &Fleet) -> Beat {
     membership.member.beat += 1;
     membership.member.leaving = !shared.is_serving();
     membership.member.owns = owns;
-    let (held, over, sent) = (fleet.lease.holds(), fleet.lease.is_over(), Instant::now());
+    let (over, sent) = (fleet.lease.is_over(), Instant::now());
     let written = shared.store.heartbeat(&membership.member);
     let moved = match tokio::time::timeout(fleet.sharing.lease / 3, written).await {
         Ok(Ok(moved)) => moved,
@@ -89,6 +89,7 @@ async fn beat(shared: &Arc<Shared>, fleet: &Fleet) -> Beat {
         }
         fleet.look.notify_one();
     }
+    let held = fleet.lease.holds();
     fleet.lease.renewed(sent);
     if !held {
         tracing::info!("the heartbeat is written again; work goes on");
@@ -136,6 +137,8 @@ impl Loops {
             let limit = if served {
                 all &= moves || since == now;
                 fleet.sharing.lease / 2
+            } else if !shared.is_serving() {
+                fleet.sharing.lease / 3
             } else {
                 fleet.sharing.lease.max(OPENING_MAX)
             };
