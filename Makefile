@@ -17,6 +17,9 @@ FROM ?= 0
 # How often a worker process is killed by `make kill`.
 KILLS ?= 200
 
+# How long `make soak` goes on.
+MINUTES ?= 10
+
 # The crates for the registry, in the order they depend on each other.
 PUBLISHED := durable-machine durable-core-macros durable-core
 
@@ -37,7 +40,7 @@ DENY := $(DENY_ROOT)/bin/cargo-deny
 EMULATOR := durable-azure/emulator
 EMULATOR_STAMP := $(EMULATOR)/node_modules/.installed
 
-.PHONY: help test fmt fmt-check lint doc deny emulator unit doctest package simulate kill tools clean-tools
+.PHONY: help test fmt fmt-check lint doc deny emulator unit doctest package simulate kill soak tools clean-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +90,11 @@ simulate: ## Run the seeded simulation: make simulate SEEDS=n [FROM=k]
 kill: ## Kill a worker process again and again: make kill [KILLS=n]
 	$(STEP) "$(KILLS) kills" env DURABLE_KILLS=$(KILLS) \
 		cargo test $(LOCKED) -p durable-core --all-features --test all kill:: -- --nocapture
+
+soak: emulator ## Kill and stop workers on a misbehaving Azure hub, run after run: make soak [MINUTES=n] [DURABLE_SEED=k]
+	$(STEP) "Chaos for $(MINUTES) minutes" env DURABLE_CHAOS_MINUTES=$(MINUTES) \
+		cargo test --release $(LOCKED) -p durable-azure --all-features --test all \
+		chaos::workers -- --nocapture
 
 tools: $(DENY) ## Install the tools that `make test` needs and a Rust toolchain lacks
 
