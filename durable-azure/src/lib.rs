@@ -1,7 +1,6 @@
 //! Azure Storage (Tables, Queues and Blobs) as a store for `durable-core`.
 
 mod connection;
-#[allow(dead_code, unused_imports, reason = "the store on top of it is being written")]
 mod service;
 mod store;
 pub mod telemetry;

@@ -30,11 +30,11 @@ use transport::Transport;
 
 pub(crate) use batch::Op;
 pub(crate) use clock::Clock;
-pub(crate) use container::{BlobPage, Container, ListedBlob};
+pub(crate) use container::Container;
 pub(crate) use fault::Fault;
 pub(crate) use queue::{Queue, Received};
 pub(crate) use row::{Columns, Etag, Row, Value};
-pub(crate) use table::{Continuation, Page, Query, Table};
+pub(crate) use table::{Continuation, Query, Table};
 pub use transactions::Transactions;
 
 /// Idle time after which a connection to an emulator is dropped: it closes them after 5 s, and what was sent

@@ -129,6 +129,7 @@ impl Queue {
     }
 
     /// Removes all messages.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests empty queues"))]
     pub(crate) async fn clear(&self) -> Result<(), Fault> {
         let request = |context| self.client.clear_messages().context(context).into_future();
         self.caller.call(Kind::QueueClear, Tries::One, request).await.map(|_| ())

@@ -4,7 +4,7 @@
 //! the commit in it. So whatever is lost on the way, the head row tells: it names the commit, which was applied
 //! then; or the one before, and the same bytes can be sent again; or another owner's fence.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use durable_core::machine::codec::encode_row;
 use durable_core::machine::model::{
     CommitNumber, EnvelopeId, Fence, InstanceId, MessageNumber, PartitionId, RunNumber,
 };
-use durable_core::machine::store::{Begins, Commit};
+use durable_core::machine::store::Commit;
 use durable_core::store::StoreError;
 use futures::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
@@ -22,9 +22,9 @@ use super::head::HeadRow;
 use super::known::Known;
 use super::opened::{CONSUMED_KEPT_MICROS, Committer, Opened};
 use super::ops::{Blob, Body, Rows};
-use super::plan::{Facts, Garbage, Planner};
+use super::plan::{Garbage, Planner};
 use super::rows::number;
-use super::{Inner, body, garbage, keys, poller};
+use super::{Inner, body, facts, garbage, keys, poller};
 use crate::service::{Columns, Etag, Fault, Op, Table};
 
 /// Rows beside the head row that one transaction takes.
@@ -37,7 +37,6 @@ const SENDS_MAX: usize = 3;
 const BUSY_WAIT: Duration = Duration::from_millis(500);
 /// Rows of forgotten ids that one commit takes along.
 const FORGOTTEN_MAX: usize = 4;
-const READS_AT_ONCE: usize = 16;
 
 /// A commit as it is sent, again and again if need be.
 #[derive(Debug)]
@@ -293,7 +292,7 @@ async fn prepare(
     commit: &Commit,
 ) -> Result<Prepared, StoreError> {
     let id = keys::commit(opened.fence, commit.number);
-    let facts = facts(inner, opened, commit).await?;
+    let facts = facts::of(inner, opened, commit).await?;
     let sequence = || inner.sequence();
     let partitions = inner.hub.partitions;
     let planner = Planner::new(commit, &opened.key, &id, partitions, facts, &sequence);
@@ -426,70 +425,6 @@ fn name_blobs(
             (instance, known)
         })
         .collect()
-}
-
-/// What the commit has to know of its instances, read where this opening does not remember it.
-async fn facts(
-    inner: &Inner,
-    opened: &Opened,
-    commit: &Commit,
-) -> Result<HashMap<InstanceId, Facts>, StoreError> {
-    let mut facts = HashMap::new();
-    let mut unknown = BTreeSet::new();
-    {
-        let (cache, inbox) = (opened.cache(), opened.inbox());
-        for write in &commit.instances {
-            let instance = &write.key.instance;
-            if unknown.contains(instance) {
-                continue;
-            }
-            let seen: Option<&Facts> = facts.get(instance);
-            let found = match (write.begins, seen) {
-                (Begins::Fresh, None) => Some(Facts::default()),
-                (Begins::Accepted, None) => inbox.fresh(instance, write.key.run).or_else(|| {
-                    let pending = |known: &&Known| {
-                        known.start.as_ref().is_some_and(|start| start.run == write.key.run)
-                    };
-                    let known = cache.get(instance).filter(pending)?.clone();
-                    Some(Facts { known: Some(known), start: None })
-                }),
-                // A start takes the place of a run within one commit: its acceptance has to be read.
-                (Begins::Fresh | Begins::Accepted, Some(_)) => None,
-                (Begins::No, None) => cache
-                    .get(instance)
-                    .filter(|known| known.run == write.key.run)
-                    .map(|known| Facts { known: Some(known.clone()), start: None }),
-                (Begins::No, Some(_)) => continue,
-            };
-            match found {
-                Some(found) => {
-                    facts.insert(instance.clone(), found);
-                }
-                None => {
-                    facts.remove(instance);
-                    unknown.insert(instance.clone());
-                }
-            }
-        }
-    }
-    let read = futures::stream::iter(unknown.into_iter().map(|instance| async move {
-        let found = read_facts(inner, &opened.key, &instance).await?;
-        Ok::<_, StoreError>((instance, found))
-    }));
-    let read: Vec<_> = read.buffer_unordered(READS_AT_ONCE).try_collect().await?;
-    facts.extend(read);
-    Ok(facts)
-}
-
-async fn read_facts(
-    inner: &Inner,
-    partition: &str,
-    instance: &InstanceId,
-) -> Result<Facts, StoreError> {
-    let found = inner.read_instance(partition, instance).await?;
-    let Some(columns) = &found.columns else { return Ok(Facts::default()) };
-    let next = inner.next_event(partition, columns).await?;
-    Ok(Facts { known: found.known(next), start: found.start_facts() })
 }
 
 impl Inner {

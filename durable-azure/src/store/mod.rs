@@ -3,6 +3,7 @@
 mod accept;
 mod body;
 mod commit;
+mod facts;
 mod failure;
 mod fleet;
 mod garbage;

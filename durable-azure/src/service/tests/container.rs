@@ -36,7 +36,10 @@ async fn a_list_shows_names_and_times() {
     let (service, _) = service();
     let container = service.container();
     container.create().await.unwrap();
-    assert_eq!(container.list("", None).await.unwrap(), BlobPage { blobs: vec![], next: None });
+    assert_eq!(
+        container.list("", None).await.unwrap(),
+        crate::service::container::BlobPage { blobs: vec![], next: None }
+    );
     for name in ["a/1", "a/2 \u{fc}&<", "b/1"] {
         container.put_new(name, b"x".to_vec()).await.unwrap();
     }
