@@ -1,4 +1,5 @@
 mod documentation;
 mod hello;
 mod order;
+mod order_azure;
 mod program;
