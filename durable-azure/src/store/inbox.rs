@@ -5,10 +5,12 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use durable_core::machine::model::{
-    Acceptance, Envelope, EnvelopeId, EventSeq, ExecutionNumber, InstanceId, Post, RunNumber,
-    RuntimeStatus, StartNonce, Timestamp,
+    Acceptance, DeadLetter, Envelope, EnvelopeId, EventSeq, ExecutionNumber, InstanceId, Post,
+    RunNumber, RuntimeStatus, StartNonce, Timestamp,
 };
-use durable_core::machine::store::{AcceptedStart, ArrivalPosition, Arrivals, WorkResult};
+use durable_core::machine::store::{
+    AcceptedStart, ArrivalPosition, Arrivals, DeadMessage, WorkResult,
+};
 
 use super::known::{Known, StartFacts};
 use super::opened::CONSUMED_KEPT_MICROS;
@@ -80,6 +82,8 @@ pub(super) struct Inbox {
     envelopes: BTreeMap<u64, Envelope>,
     results: BTreeMap<u64, WorkResult>,
     numbers: HashMap<Content, u64>,
+    /// Messages that nobody can read, for the statuses of their instances.
+    dead: Vec<DeadMessage>,
     posts: Vec<Post>,
     /// Messages of posts that wait to be handed over.
     post_messages: Vec<Message>,
@@ -199,14 +203,18 @@ impl Inbox {
         }
     }
 
-    /// The acceptance row of a start is there.
-    pub(super) fn proven(&mut self, start: WireStart) {
+    /// The acceptance row of a start was there a moment ago. `false`: its run has begun since.
+    pub(super) fn proven(&mut self, start: WireStart) -> bool {
         let WireStart { acceptance, new } = start;
+        if self.has_begun(&acceptance) {
+            return false;
+        }
         let fresh = new.is_some();
         if let Some(new) = new {
             self.fresh.insert(acceptance.instance.clone(), (acceptance.run, new));
         }
         self.add_start(acceptance, fresh);
+        true
     }
 
     fn take_numbered(
@@ -285,6 +293,22 @@ impl Inbox {
         }
     }
 
+    /// Takes a message that nobody can read. It stays in the queue until the status of its instance says so;
+    /// `false` where this opening has it already.
+    pub(super) fn dead(
+        &mut self,
+        message: Message,
+        instance: InstanceId,
+        letter: DeadLetter,
+    ) -> bool {
+        let id = EnvelopeId(format!("dead {}", message.id).into());
+        let known = self.messages.insert(Content::Envelope(id.clone()), vec![message]).is_some();
+        if !known {
+            self.dead.push(DeadMessage { id, instance, letter });
+        }
+        !known
+    }
+
     /// What lies behind a position, and the messages that are done with it.
     pub(super) fn arrivals(
         &mut self,
@@ -321,6 +345,7 @@ impl Inbox {
             arrivals.results.push(result.clone());
         }
         arrivals.posts = std::mem::take(&mut self.posts);
+        arrivals.dead = std::mem::take(&mut self.dead);
         arrivals.more = more;
         (arrivals, std::mem::take(&mut self.post_messages))
     }

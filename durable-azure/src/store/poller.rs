@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use durable_core::machine::codec::DecodeError;
-use durable_core::machine::model::{Acceptance, InstanceId, PartitionId, StartNonce};
+use durable_core::machine::model::{Acceptance, DeadLetter, InstanceId, PartitionId, StartNonce};
 use durable_core::machine::store::{ArrivalPosition, Arrivals};
 use durable_core::store::StoreError;
 use futures::StreamExt as _;
@@ -100,8 +100,8 @@ async fn take(inner: &Arc<Inner>, opened: &Arc<Opened>) -> Result<usize, StoreEr
             }
             Verdict::Unproven(start) => {
                 let Acceptance { instance, nonce, .. } = &start.acceptance;
-                if is_there(inner, opened, instance, *nonce).await? {
-                    opened.inbox().proven(*start);
+                let there = is_there(inner, opened, instance, *nonce).await?;
+                if there && opened.inbox().proven(*start) {
                     news = true;
                 } else {
                     opened.inbox().let_go(&message.id);
@@ -165,7 +165,18 @@ async fn open_message(
             Ok(None)
         }
         Err(ReadError::Message(error)) => {
-            bury(inner, &opened.key, &message.text, &error.to_string()).await?;
+            let (count, reason) = (inner.hub.partitions, error.to_string());
+            let instance = wire::instance_of(&message.text)
+                .filter(|id| id.partition(count) == opened.partition);
+            if let Some(instance) = instance {
+                let letter = DeadLetter { at: inner.now(), reason: reason.as_str().into() };
+                if opened.inbox().dead(message.clone(), instance, letter) {
+                    bury(inner, &opened.key, &message.text, &reason).await?;
+                    inner.changed();
+                }
+                return Ok(None);
+            }
+            bury(inner, &opened.key, &message.text, &reason).await?;
             queue.remove(&message.id, &message.receipt).await.map_err(not_applied)?;
             Ok(None)
         }

@@ -1,11 +1,13 @@
 //! What queue messages carry.
 
 use durable_core::machine::codec::{DecodeError, decode_row, encode_row};
-use durable_core::machine::model::{Acceptance, Envelope, Post, Timestamp};
-use durable_core::machine::partition::StartAttempt;
+use durable_core::machine::model::{
+    Acceptance, Envelope, InstanceId, Post, StartAttempt, Timestamp,
+};
 use durable_core::machine::store::WorkResult;
 use durable_core::store::StoreError;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::body;
@@ -97,6 +99,22 @@ pub(super) async fn read(
         }
         wire => Ok((wire, None)),
     }
+}
+
+/// For whom an unreadable message was, where its text still says so.
+pub(super) fn instance_of(text: &str) -> Option<InstanceId> {
+    fn find(value: &Value) -> Option<&str> {
+        match value {
+            Value::Object(fields) => match fields.get("instance") {
+                Some(Value::String(instance)) => Some(instance),
+                _ => fields.values().find_map(find),
+            },
+            Value::Array(items) => items.iter().find_map(find),
+            _ => None,
+        }
+    }
+    let value: Value = serde_json::from_str(text).ok()?;
+    InstanceId::new(find(&value)?).ok()
 }
 
 /// Why a message has no content.

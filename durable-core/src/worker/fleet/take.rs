@@ -19,6 +19,9 @@ use crate::worker::shared::Shared;
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(5);
 
+/// The same without company: what the dead had taken was shown again long before, on the way there.
+const ALONE: Duration = Duration::from_secs(300);
+
 /// How many are taken in one go: what does not fit after all stays hidden from others for a moment.
 const PORTION: usize = 32;
 
@@ -39,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(pause) => {}
             changed = company.changed() => if changed.is_ok() { pause = FIRST },
         }
-        let longest = if *company.borrow() { LAST } else { LAST.max(fleet.sharing.visibility) };
+        let longest = if *company.borrow() { LAST } else { ALONE };
         let room = shared.executor.room().min(PORTION);
         if room == 0 || !fleet.lease.holds() || !shared.is_serving() {
             pause = FIRST;

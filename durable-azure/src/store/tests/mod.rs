@@ -1,5 +1,7 @@
 //! What only the rows themselves show, against the emulator.
 
+mod dead_letters;
+
 use std::sync::Arc;
 use std::time::Duration;
 
