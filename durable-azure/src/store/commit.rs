@@ -230,7 +230,8 @@ async fn settle(
             Err(HeadFault::Store(error)) => return Settled::Failed(error),
         }
     };
-    if row.fence != opened.fence {
+    // The same fence may have been given out twice where storage was set back in between.
+    if row.fence != opened.fence || row.opening != committer.row.opening {
         opened.stop();
         return Settled::Failed(StoreError::Fenced { newest: row.fence });
     }
