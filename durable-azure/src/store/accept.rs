@@ -1,7 +1,7 @@
 //! What clients make durable: starts and commands.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use durable_core::machine::codec::encode_row;
 use durable_core::machine::model::{Acceptance, Envelope, PartitionId, ReusePolicy, StatusRow};
@@ -10,6 +10,7 @@ use durable_core::store::StoreError;
 use uuid::Uuid;
 
 use super::failure::{maybe_applied, not_applied};
+use super::inbox::SCAN_EVERY;
 use super::ops::{Body, Rows};
 use super::rows::{
     StatusColumns, acceptance_columns, columns_of, id_columns, set_created, set_due, set_nonce,
@@ -23,6 +24,13 @@ use crate::service::{Fault, Op, Row};
 const LOOKS_MAX: usize = 20;
 /// How long the store object of the owner waits with what its client is going to hand over itself.
 const HANDED_OVER_WITHIN: Duration = Duration::from_millis(200);
+/// How long the caller of a start waits for the owner to be told.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// Waits before the owner is told again, in the background: the first, and the longest.
+const TELL_AGAIN_FIRST: Duration = Duration::from_millis(500);
+const TELL_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Times that a message is put whose earlier try may have been applied.
+const PUT_TRIES: u32 = 3;
 
 /// Makes a start durable.
 pub(super) async fn accept(
@@ -181,8 +189,7 @@ async fn replace(
     }
 }
 
-/// Tells the owner. Whether the owner is this store object. That a message cannot be put loses nothing: owners look
-/// for acceptance rows from time to time.
+/// Tells the owner. Whether the owner is this store object.
 async fn wake(
     inner: &Arc<Inner>,
     partition: PartitionId,
@@ -200,11 +207,37 @@ async fn wake(
         });
         return true;
     }
-    let wire = Wire::Start(Box::new(WireStart { acceptance, new }));
-    if let Err(error) = put(inner, partition, &wire).await {
-        tracing::warn!(%error, "an owner is not told of an accepted start, and will find it later");
-    }
+    tell(inner, partition, Wire::Start(Box::new(WireStart { acceptance, new }))).await;
     false
+}
+
+/// Tells the owner of an accepted start. What cannot be put soon is put in the background; that it never is, as the
+/// process ends, loses nothing: owners look for acceptance rows from time to time, though seldom.
+pub(super) async fn tell(inner: &Arc<Inner>, partition: PartitionId, start: Wire) {
+    let soon = tokio::time::timeout(TOLD_WITHIN, put_surely(inner, partition, &start)).await;
+    let reason = match soon {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {TOLD_WITHIN:?}"),
+    };
+    tracing::warn!(%partition, reason, "the owner is not told of an accepted start yet");
+    let weak = Arc::downgrade(inner);
+    inner.runtime.spawn(async move {
+        let (since, mut wait) = (Instant::now(), TELL_AGAIN_FIRST);
+        while since.elapsed() < SCAN_EVERY {
+            tokio::time::sleep(wait).await;
+            let Some(inner) = weak.upgrade() else { return };
+            match put(&inner, partition, &start).await {
+                Err(StoreError::Busy { .. } | StoreError::Unknown(_)) => {}
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "the owner will find a start by itself");
+                    return;
+                }
+            }
+            wait = (wait * 2).min(TELL_AGAIN_MAX);
+        }
+    });
 }
 
 /// Puts a message into the queue of a partition.
@@ -248,7 +281,7 @@ pub(super) async fn put_surely(
         tries += 1;
         match queue.put(&text).await {
             Ok(()) => return Ok(()),
-            Err(Fault::Unknown { .. }) if tries < 3 => {}
+            Err(Fault::Unknown { .. }) if tries < PUT_TRIES => {}
             Err(fault) => return Err(maybe_applied(fault)),
         }
     }

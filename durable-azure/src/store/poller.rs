@@ -273,10 +273,7 @@ pub(super) fn lost(inner: &Arc<Inner>, opened: &Arc<Opened>) {
     inner.runtime.clone().spawn(async move {
         let starts = opened.inbox().told_here_only();
         for start in starts {
-            let wire = Wire::Start(Box::new(start));
-            if let Err(error) = super::accept::put(&inner, opened.partition, &wire).await {
-                tracing::warn!(%error, "the new owner will find an accepted start later");
-            }
+            super::accept::tell(&inner, opened.partition, Wire::Start(Box::new(start))).await;
         }
         give_back(&inner, &opened).await;
     });

@@ -60,14 +60,14 @@ struct Counted {
 
 impl Counted {
     async fn new(emulator: &Emulator, hub: &str) -> Self {
-        let connection = Connection::parse(&emulator.connection_string()).unwrap();
+        let connection = Connection::parse(&emulator.connection_string()).expect("valid");
         let options = AzureOptions {
-            hub: HubName::new(hub).unwrap(),
+            hub: HubName::new(hub).expect("valid"),
             lease: Duration::from_secs(600),
             ..AzureOptions::default()
         };
         let open = || AzureStore::open(&connection, options.clone());
-        let store = open().await.unwrap();
+        let store = open().await.expect("the hub opens");
         let worker = Worker::builder(store.clone())
             .register(chain)
             .register(fan_out)
@@ -76,9 +76,9 @@ impl Counted {
             .register(slow)
             .start()
             .await
-            .unwrap();
-        let other = open().await.unwrap();
-        let observer = Client::new(open().await.unwrap());
+            .expect("the worker starts");
+        let other = open().await.expect("the hub opens");
+        let observer = Client::new(open().await.expect("the hub opens"));
         let counted = Self { store, worker, other, observer };
         // What an opening costs is not the work's.
         counted.quiet().await;
@@ -124,7 +124,7 @@ impl Counted {
     }
 
     async fn ended(&self, id: &str) {
-        let handle = self.observer.instance(id).unwrap();
+        let handle = self.observer.instance(id).expect("valid");
         handle.output().await.unwrap_or_else(|error| panic!("{id}: {error}"));
     }
 }

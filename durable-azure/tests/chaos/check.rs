@@ -34,8 +34,7 @@ pub(super) struct Found {
     /// Fan-outs whose bodies ran in several processes.
     pub(super) spread_fans: usize,
     pub(super) unknown_starts: usize,
-    /// Accepted, and found only when a new owner looked for them.
-    pub(super) untold: usize,
+    /// Instances that were held, and let go on.
     pub(super) holds: usize,
     pub(super) timers: usize,
     pub(super) latest_timer: Duration,
@@ -99,7 +98,7 @@ fn journalled(notes: &[Note]) -> Journalled {
 }
 
 /// What has not ended.
-pub(super) async fn open(client: &Client) -> Vec<InstanceStatus> {
+async fn open(client: &Client) -> Vec<InstanceStatus> {
     let mut all = all(client).await;
     all.retain(|status| !status.has_ended());
     all

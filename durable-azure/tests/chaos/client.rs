@@ -204,7 +204,7 @@ pub(super) async fn let_go_on(
 }
 
 /// Waits for the end and notes it.
-async fn until_ended(handle: &Handle<Payload>, journal: &Journal) {
+pub(super) async fn until_ended(handle: &Handle<Payload>, journal: &Journal) {
     let id = || handle.id().to_string();
     loop {
         let mut changes = std::pin::pin!(handle.watch());

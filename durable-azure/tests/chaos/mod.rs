@@ -5,7 +5,8 @@
 //! processes ([`process`]). They reach storage through the proxy. [`check`] reads past it, when all has ended,
 //! and compares the hub with the client's journal and with what the activities' bodies left behind.
 //!
-//! `DURABLE_SEED=n` repeats a run (but not its timing). `DURABLE_CHAOS_MINUTES=n` makes one run after another.
+//! `DURABLE_SEED=n` repeats a run (but not its timing), with `DURABLE_CHAOS_ONLY=faults` or `deeds` where only the
+//! storage, or only the workers, came to harm. `DURABLE_CHAOS_MINUTES=n` makes one run after another, of all kinds.
 
 #![allow(
     clippy::print_stdout,
@@ -17,6 +18,7 @@ mod client;
 mod faults;
 mod hub;
 mod journal;
+mod noticed;
 mod process;
 mod random;
 mod takeover;
@@ -45,10 +47,10 @@ const LEASE: Duration = secs(3);
 const WORKERS: usize = 3;
 const WORKERS_MAX: usize = 5;
 
-/// Time for everything to end once there are no faults any more, but for starts of which no owner was told.
+/// Time for everything to end once there are no faults any more.
 const SOON: Duration = secs(20);
 
-/// Time for those, once there is a new owner, which looks for them. An old one does so every five minutes.
+/// Time for a new owner of everything.
 const PATIENCE: Duration = secs(60);
 
 /// Time for a worker to leave, faults or not. More than its own limit for activities.
@@ -60,6 +62,37 @@ fn number(variable: &str) -> Option<u64> {
 
 fn first_seed() -> u64 {
     number("DURABLE_SEED").unwrap_or_else(|| u64::from(std::process::id()))
+}
+
+/// What happens in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Both,
+    /// Of storage only: no worker dies.
+    Faults,
+    /// To workers only: storage is well.
+    Deeds,
+}
+
+impl Harm {
+    /// Half of the runs have both.
+    const IN_TURN: [Self; 4] = [Self::Both, Self::Faults, Self::Both, Self::Deeds];
+
+    fn asked_for() -> Option<Self> {
+        match std::env::var("DURABLE_CHAOS_ONLY").ok()?.as_str() {
+            "faults" => Some(Self::Faults),
+            "deeds" => Some(Self::Deeds),
+            other => panic!("DURABLE_CHAOS_ONLY is faults or deeds, not {other:?}"),
+        }
+    }
+
+    fn has_faults(self) -> bool {
+        self != Self::Deeds
+    }
+
+    fn has_deeds(self) -> bool {
+        self != Self::Faults
+    }
 }
 
 /// What is done to workers.
@@ -304,6 +337,7 @@ async fn deeds(workers: &mut Workers, until: Instant, mut random: Random, probes
 
 /// What a run did and found.
 struct Outcome {
+    harm: Harm,
     done: Done,
     faults: Counts,
     found: Found,
@@ -312,13 +346,13 @@ struct Outcome {
 
 impl Outcome {
     fn print(&self) {
-        let Self { done, faults, found, times } = self;
+        let Self { harm, done, faults, found, times } = self;
         let by_kind: Vec<_> = Fault::ALL
             .into_iter()
             .map(|fault| format!("{fault:?} {}", faults.faults(fault)))
             .collect();
         println!(
-            "chaos: {} kills, {} pauses, {} leaves, {} joins, faults by kind {{{}}}, {} instances, {} \
+            "chaos ({harm:?}): {} kills, {} pauses, {} leaves, {} joins, faults by kind {{{}}}, {} instances, {} \
              events, lost {}, duplicated results {}, takeover p50/max ms after a kill {}, after a stop {}, \
              with a live owner {}",
             done.kills,
@@ -337,7 +371,7 @@ impl Outcome {
         println!(
             "  {} bodies, {} of them again for one attempt, {} retries, {} fan-outs in several processes, \
              {} timers (latest {:?}), {} events across partitions, {} unconsumed, {} starts with unknown \
-             outcome, {} of which no owner was told, {} holds, slowest leave {:?}, {} requests",
+             outcome, {} holds, slowest leave {:?}, {} requests",
             found.bodies,
             found.repeated_bodies,
             found.retries,
@@ -347,7 +381,6 @@ impl Outcome {
             found.sent_elsewhere,
             found.unconsumed,
             found.unknown_starts,
-            found.untold,
             found.holds,
             done.slowest_leave,
             faults.all_requests(),
@@ -356,26 +389,30 @@ impl Outcome {
 
     /// That the run did something at all.
     fn has_worked(&self) {
-        let Self { done, faults, found, times } = self;
+        let Self { harm, done, faults, found, times } = self;
         assert!(found.instances >= 100, "too few instances: {}", found.instances);
         assert!(found.events >= 30, "too few events: {}", found.events);
         assert!(found.sent_elsewhere >= 5, "too few events of instances: {}", found.sent_elsewhere);
         assert!(found.timers >= 10, "too few timers: {}", found.timers);
         assert!(found.retries >= 10, "too few retries: {}", found.retries);
-        assert!(done.kills >= 5, "too few kills: {}", done.kills);
-        assert!(done.pauses >= 2, "too few pauses: {}", done.pauses);
-        assert!(done.leaves >= 1, "too few leaves: {}", done.leaves);
-        assert!(done.joins >= 1, "too few joins: {}", done.joins);
-        assert!(times.of(After::Kill).len() >= 3, "too few takeovers after kills");
-        for fault in Fault::ALL {
+        if harm.has_deeds() {
+            assert!(done.kills >= 5, "too few kills: {}", done.kills);
+            assert!(done.pauses >= 2, "too few pauses: {}", done.pauses);
+            assert!(done.leaves >= 1, "too few leaves: {}", done.leaves);
+            assert!(done.joins >= 1, "too few joins: {}", done.joins);
+            assert!(times.of(After::Kill).len() >= 3, "too few takeovers after kills");
+        } else {
+            assert_eq!(found.holds, 0, "no process died, so none died of an instance");
+        }
+        for fault in Fault::ALL.into_iter().filter(|_| harm.has_faults()) {
             assert!(faults.faults(fault) > 0, "{fault:?} was never met");
         }
     }
 }
 
 /// One run. A failure leaves its folder behind.
-async fn run(seed: u64) -> Outcome {
-    println!("DURABLE_SEED={seed}");
+async fn run(seed: u64, harm: Harm) -> Outcome {
+    println!("DURABLE_SEED={seed} ({harm:?})");
     let folder = tempfile::tempdir().expect("a temporary folder").keep();
     let emulator = Emulator::start().expect("the emulator runs");
     let proxy = FaultProxy::start(emulator.endpoints(), Plan::none()).expect("the proxy runs");
@@ -397,9 +434,16 @@ async fn run(seed: u64) -> Outcome {
     let until = Instant::now() + CHAOS;
     let changes = weather(&proxy, Random::new(random.bits()));
     let deeds = deeds(&mut workers, until, Random::new(random.bits()), &mut probes);
-    tokio::select! {
-        never = changes => never,
-        () = deeds => {}
+    match harm {
+        Harm::Both => tokio::select! {
+            never = changes => never,
+            () = deeds => {}
+        },
+        Harm::Deeds => deeds.await,
+        Harm::Faults => {
+            drop(deeds);
+            let _ = tokio::time::timeout_at(until.into(), changes).await;
+        }
     }
 
     proxy.set_plan(Plan::none());
@@ -407,20 +451,7 @@ async fn run(seed: u64) -> Outcome {
     client.stop();
     let reader = Client::new(hub::open(&direct).await.expect("the hub opens"));
     let since = Instant::now();
-    let mut untold = 0;
-    let mut status = workers.until_ended(&mut client, SOON).await;
-    if status.is_none() {
-        let open = check::open(&reader).await;
-        untold = open.iter().filter(|i| i.runtime_status() == RuntimeStatus::Pending).count();
-        if untold == 0 && !open.is_empty() {
-            check::print_open(&reader, 5).await;
-            let text = format!("{} have not ended {SOON:?} after the last fault", open.len());
-            workers.wrong.push(format!("{text}:\n{}", workers.logs()));
-        }
-        workers.leave().await;
-        workers.join();
-        status = workers.until_ended(&mut client, PATIENCE).await;
-    }
+    let status = workers.until_ended(&mut client, SOON).await;
     let ended = status.is_some_and(|status| status.success());
     if !ended {
         check::print_open(&reader, 5).await;
@@ -434,11 +465,10 @@ async fn run(seed: u64) -> Outcome {
     let fresh = Client::new(hub::open(&direct).await.expect("the hub opens"));
     let notes = Journal::read(&setting.journal());
     let bodies = Evidence::read(&setting.evidence());
-    let mut found = check::check(&fresh, &notes, &bodies).await;
-    found.untold = untold;
+    let found = check::check(&fresh, &notes, &bodies).await;
     let faults = proxy.counts();
     let done = std::mem::take(&mut workers.done);
-    let outcome = Outcome { done, faults, found, times: times.unwrap_or_default() };
+    let outcome = Outcome { harm, done, faults, found, times: times.unwrap_or_default() };
     outcome.print();
     let wrong: Vec<_> = outcome.found.violations.iter().chain(&workers.wrong).collect();
     for what in wrong.iter().take(20) {
@@ -462,7 +492,12 @@ fn workers_that_are_killed_stopped_and_joined_lose_nothing_and_repeat_no_result(
     let since = Instant::now();
     let (mut runs, mut instances, mut events, mut kills, mut pauses) = (0, 0, 0, 0, 0);
     for seed in first_seed().. {
-        let outcome = runtime.block_on(run(seed));
+        let harm = match Harm::asked_for() {
+            Some(harm) => harm,
+            None if runs == 0 => Harm::Both,
+            None => Harm::IN_TURN[runs % Harm::IN_TURN.len()],
+        };
+        let outcome = runtime.block_on(run(seed, harm));
         runs += 1;
         instances += outcome.found.instances;
         events += outcome.found.events;
