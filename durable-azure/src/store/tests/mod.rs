@@ -1,6 +1,7 @@
 //! What only the rows themselves show, against the emulator.
 
 mod dead_letters;
+mod set_back;
 
 use std::sync::Arc;
 use std::time::Duration;
