@@ -79,7 +79,12 @@ unit: emulator ## Run all tests
 # Cargo packages and compiles the crates together, so that they may depend on each other before any of
 # them is published. Compiling costs about half a minute and finds what no other step can: in the
 # workspace a crate also gets the features that other members ask for, in its package only its own.
+# Cargo takes a version for the same for ever: what it unpacked and compiled of an earlier call goes first.
+UNPACKED := $(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src
+
 package: ## Pack the crates for the registry and compile each from its package
+	@rm -rf $(foreach crate,$(PUBLISHED),$(UNPACKED)/-*/$(crate)-[0-9]*)
+	@cargo clean --quiet $(addprefix -p ,$(PUBLISHED))
 	$(STEP) "Packages" cargo package --allow-dirty $(LOCKED) $(addprefix -p ,$(PUBLISHED))
 
 simulate: ## Run the seeded simulation: make simulate SEEDS=n [FROM=k]
