@@ -194,6 +194,10 @@ impl Fleet for CrashStore {
         self.write("renewal", self.store.renew(work, visibility)).await
     }
 
+    async fn give_back(&self, work: Vec<TakenWork>, pause: Duration) -> Result<(), StoreError> {
+        self.write("giving back offers", self.store.give_back(work, pause)).await
+    }
+
     async fn finish(&self, work: &TakenWork, result: WorkResult) -> Result<bool, StoreError> {
         self.write("finish", self.store.finish(work, result)).await
     }

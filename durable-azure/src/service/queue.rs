@@ -68,10 +68,19 @@ impl Queue {
 
     /// Appends a message: any text, at most 48 KiB.
     pub(crate) async fn put(&self, text: &str) -> Result<(), Fault> {
+        self.put_later(text, Duration::ZERO).await
+    }
+
+    /// The same, to be seen after `pause`, in whole seconds, rounded up.
+    pub(crate) async fn put_later(&self, text: &str, pause: Duration) -> Result<(), Fault> {
         let body = encode(text)?;
+        let pause = whole_seconds(pause);
         let request = |context| {
-            let message = self.client.put_message(body.clone());
-            message.ttl(TIME_TO_LIVE).context(context).into_future()
+            let mut message = self.client.put_message(body.clone()).ttl(TIME_TO_LIVE);
+            if !pause.is_zero() {
+                message = message.visibility_timeout(pause);
+            }
+            message.context(context).into_future()
         };
         self.caller.call(Kind::QueuePut, Tries::One, request).await.map(|_| ())
     }

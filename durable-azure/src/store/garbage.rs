@@ -132,6 +132,13 @@ pub(super) fn remove_blobs(inner: &Arc<Inner>, blobs: Vec<String>) {
     });
 }
 
+/// Removes the blob of a message that was removed.
+pub(super) async fn remove_blob(inner: &Inner, blob: &str) {
+    if let Err(error) = inner.container.remove(blob).await {
+        tracing::debug!(blob, %error, "the blob of a message stays");
+    }
+}
+
 /// Removes blobs older than a day that no row names. Returns how many.
 pub(super) async fn sweep(inner: &Inner) -> Result<usize, StoreError> {
     let now = inner.now();

@@ -168,7 +168,7 @@ impl Inbox {
                 Verdict::New
             }
             // Nobody puts them into the queue of a partition.
-            Wire::Work(_) | Wire::Blob { .. } => Verdict::Remove,
+            Wire::Work(_) | Wire::WorkAgain { .. } | Wire::Blob { .. } => Verdict::Remove,
         }
     }
 

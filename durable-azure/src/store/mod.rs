@@ -291,6 +291,10 @@ impl Fleet for AzureStore {
         self.run(move |inner| async move { work::renew(&inner, &work, visibility).await }).await
     }
 
+    async fn give_back(&self, work: Vec<TakenWork>, pause: Duration) -> Result<(), StoreError> {
+        self.run(move |inner| async move { work::give_back(&inner, &work, pause).await }).await
+    }
+
     async fn finish(&self, work: &TakenWork, result: WorkResult) -> Result<bool, StoreError> {
         let work = work.clone();
         self.run(move |inner| async move { work::finish(&inner, &work, result).await }).await

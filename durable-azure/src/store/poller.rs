@@ -150,7 +150,7 @@ async fn open_message(
                 Wire::Command(envelope) => mine(&envelope.instance),
                 Wire::Result(result) => mine(&result.attempt.key.instance),
                 Wire::Posts(_) => true,
-                Wire::Work(_) | Wire::Blob { .. } => false,
+                Wire::Work(_) | Wire::WorkAgain { .. } | Wire::Blob { .. } => false,
             };
             if here {
                 return Ok(Some((message, wire)));
@@ -237,10 +237,8 @@ async fn remove_one(inner: &Inner, queue: &Queue, message: Message) {
     for _ in 0..REMOVAL_TRIES {
         match queue.remove(&message.id, &message.receipt).await {
             Ok(removed) => {
-                if let Some(blob) = message.blob.as_ref().filter(|_| removed)
-                    && let Err(error) = inner.container.remove(blob).await
-                {
-                    tracing::debug!(blob, %error, "the blob of a message stays");
+                if let Some(blob) = message.blob.as_ref().filter(|_| removed) {
+                    super::garbage::remove_blob(inner, blob).await;
                 }
                 return;
             }

@@ -35,6 +35,12 @@ pub(super) enum Wire {
     Result(Box<WorkResult>),
     /// Attempts for whoever has room.
     Work(Vec<StartAttempt>),
+    /// The same, of such that had been taken and were given back.
+    WorkAgain {
+        work: Vec<StartAttempt>,
+        /// How often they were taken and not given back.
+        taken: u32,
+    },
     /// Too large for a message.
     Blob {
         /// Its name.

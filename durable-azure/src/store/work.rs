@@ -1,6 +1,7 @@
 //! Attempts that are offered to whichever worker has room: one queue for the hub, several attempts in a message.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use durable_core::machine::model::{AttemptKey, EnvelopeId, Failure, FailureClass};
@@ -18,7 +19,7 @@ use super::{Inner, garbage, keys, poller, wire};
 use crate::service::{Fault, Op, Received, Value};
 
 /// Times a message may be taken. Those before have been lost with their workers.
-const TAKEN_MAX: i64 = 5;
+const TAKEN_MAX: u32 = 5;
 /// Messages in one get.
 const MESSAGES_MAX: usize = 32;
 /// Attempts that a message is expected to hold.
@@ -36,9 +37,13 @@ struct TakenMessage {
     receipt: String,
     text: String,
     blob: Option<String>,
-    /// Attempts that are not finished.
+    /// Attempts that are neither finished nor given back.
     open: Vec<StartAttempt>,
+    /// How often it was taken, this time left out.
+    taken_before: u32,
     hidden_until: Instant,
+    /// Held by whoever uses the receipt: the service takes each one once.
+    using: Arc<tokio::sync::Mutex<()>>,
     /// Seen to be withdrawn: the row that says so goes with the result.
     withdrawn: Vec<AttemptKey>,
 }
@@ -54,17 +59,27 @@ struct Finished {
 
 impl TakenMessages {
     /// `None`: the message is no longer this taker's.
+    fn of(&mut self, id: &str, taking: &str) -> Option<&mut TakenMessage> {
+        self.0.get_mut(id).filter(|message| message.taking == taking)
+    }
+
+    /// `None`: the message is no longer this taker's. Where this was the last attempt in it, it stays noted until
+    /// it is removed.
     fn finish(&mut self, id: &str, taking: &str, attempt: &AttemptKey) -> Option<Finished> {
-        let message = self.0.get_mut(id).filter(|message| message.taking == taking)?;
+        let message = self.of(id, taking)?;
         message.open.retain(|item| item.attempt != *attempt);
-        let withdrawn = message.withdrawn.contains(attempt);
-        let hidden = message.hidden_until > Instant::now();
-        let last = if message.open.is_empty() { self.0.remove(id) } else { None };
+        let last = message.open.is_empty();
         Some(Finished {
-            withdrawn,
-            hidden,
-            last: last.map(|message| (message.receipt, message.blob)),
+            withdrawn: message.withdrawn.contains(attempt),
+            hidden: message.hidden_until > Instant::now(),
+            last: last.then(|| (message.receipt.clone(), message.blob.clone())),
         })
+    }
+
+    fn forget(&mut self, id: &str, taking: &str) {
+        if self.of(id, taking).is_some() {
+            self.0.remove(id);
+        }
     }
 }
 
@@ -104,7 +119,14 @@ pub(super) async fn take(
         let got = inner.work.get(max, visibility).await.map_err(not_applied)?;
         let full = got.len() == most;
         for received in got {
-            take_message(inner, received, before + visibility, &mut taken).await?;
+            match take_message(inner, received, before + visibility, &mut taken).await {
+                Ok(()) => {}
+                // What was taken before it is not to be lost: nobody else sees it for now.
+                Err(error) if !taken.is_empty() => {
+                    tracing::warn!(%error, "an offer could not be taken");
+                }
+                Err(error) => return Err(error),
+            }
         }
         if !full {
             break;
@@ -120,8 +142,9 @@ async fn take_message(
     taken: &mut Vec<TakenWork>,
 ) -> Result<(), StoreError> {
     let Received { id, receipt: pop_receipt, text, dequeue_count } = received;
-    let (work, blob) = match wire::read(&inner.container, &text).await {
-        Ok((Wire::Work(work), blob)) => (work, blob),
+    let (work, before, blob) = match wire::read(&inner.container, &text).await {
+        Ok((Wire::Work(work), blob)) => (work, 0, blob),
+        Ok((Wire::WorkAgain { work, taken }, blob)) => (work, taken, blob),
         Ok(_) => {
             let reason = "it is not an offer";
             return poller::bury_work(inner, &id, &pop_receipt, &text, reason).await;
@@ -131,7 +154,8 @@ async fn take_message(
         }
         Err(ReadError::Storage(error)) => return Err(error),
     };
-    if dequeue_count > TAKEN_MAX {
+    let count = u32::try_from(dequeue_count).unwrap_or(u32::MAX).saturating_add(before);
+    if count > TAKEN_MAX {
         for item in work {
             report(inner, lost(item)).await?;
         }
@@ -148,7 +172,9 @@ async fn take_message(
         text,
         blob,
         open: work,
+        taken_before: count.saturating_sub(1),
         hidden_until,
+        using: Arc::default(),
         withdrawn: Vec::new(),
     };
     inner.taken().0.insert(id, message);
@@ -170,6 +196,16 @@ async fn report(inner: &Inner, result: WorkResult) -> Result<(), StoreError> {
     put_surely(inner, partition, &Wire::Result(Box::new(result))).await
 }
 
+/// Waits until nobody uses the receipt of a taken message. `None`: it is no longer this taker's.
+async fn use_receipt(
+    inner: &Inner,
+    id: &str,
+    taking: &str,
+) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+    let using = Arc::clone(&inner.taken().of(id, taking)?.using);
+    Some(using.lock_owned().await)
+}
+
 /// Hides a taken offer for longer: its whole message, once for all that ask.
 pub(super) async fn renew(
     inner: &Inner,
@@ -177,26 +213,26 @@ pub(super) async fn renew(
     visibility: Duration,
 ) -> Result<Renewal, StoreError> {
     let Some((taking, id)) = work.receipt.split_once('|') else { return Ok(Renewal::Lost) };
+    let Some(_using) = use_receipt(inner, id, taking).await else { return Ok(Renewal::Lost) };
     let (pop_receipt, text, hidden_until) = {
-        let taken = inner.taken();
-        let Some(message) = taken.0.get(id).filter(|message| message.taking == taking) else {
-            return Ok(Renewal::Lost);
-        };
+        let mut taken = inner.taken();
+        let Some(message) = taken.of(id, taking) else { return Ok(Renewal::Lost) };
         (message.receipt.clone(), message.text.clone(), message.hidden_until)
     };
     let left = hidden_until.saturating_duration_since(Instant::now());
-    if left < visibility / 2 {
+    // Workers ask at half of it, and all attempts of a message at about the same time.
+    if left < visibility * 3 / 4 {
         let before = Instant::now();
         let renewed = inner.work.update(id, &pop_receipt, &text, visibility).await;
         match renewed {
             Ok(Some(receipt)) => {
-                if let Some(message) = inner.taken().0.get_mut(id) {
+                if let Some(message) = inner.taken().of(id, taking) {
                     message.receipt = receipt;
                     message.hidden_until = before + visibility;
                 }
             }
             Ok(None) => {
-                inner.taken().0.remove(id);
+                inner.taken().forget(id, taking);
                 return Ok(Renewal::Lost);
             }
             Err(fault) => return Err(maybe_applied(fault)),
@@ -204,7 +240,7 @@ pub(super) async fn renew(
     }
     let attempt = &work.item.attempt;
     let withdrawn = inner.row(keys::FLEET, &withdrawn_key(attempt)).await?.is_some();
-    if withdrawn && let Some(message) = inner.taken().0.get_mut(id) {
+    if withdrawn && let Some(message) = inner.taken().of(id, taking) {
         message.withdrawn.push(attempt.clone());
     }
     Ok(if withdrawn { Renewal::Withdrawn } else { Renewal::Renewed })
@@ -219,22 +255,79 @@ pub(super) async fn finish(
     report(inner, result).await?;
     let Some((taking, id)) = work.receipt.split_once('|') else { return Ok(false) };
     let attempt = &work.item.attempt;
+    let Some(_using) = use_receipt(inner, id, taking).await else { return Ok(false) };
     let Some(done) = inner.taken().finish(id, taking, attempt) else { return Ok(false) };
     if done.withdrawn {
         garbage::remove_row(inner, keys::FLEET, &withdrawn_key(attempt)).await?;
     }
     let Some((pop_receipt, blob)) = done.last else { return Ok(done.hidden) };
-    match inner.work.remove(id, &pop_receipt).await {
-        Ok(removed) => {
-            if let Some(blob) = blob.filter(|_| removed) {
-                inner.container.remove(&blob).await.map_err(not_applied)?;
-            }
-            Ok(removed)
-        }
+    let removed = match inner.work.remove(id, &pop_receipt).await {
+        Ok(removed) => removed,
         // Where it stays, another worker runs it again, and its result is dropped.
-        Err(Fault::Unknown { .. }) => Ok(true),
-        Err(fault) => Err(not_applied(fault)),
+        Err(Fault::Unknown { .. }) => true,
+        Err(fault) => return Err(not_applied(fault)),
+    };
+    inner.taken().forget(id, taking);
+    if let Some(blob) = blob.filter(|_| removed) {
+        garbage::remove_blob(inner, &blob).await;
     }
+    Ok(removed)
+}
+
+/// Puts taken offers that were not begun into the queue again, to be seen by all after `pause`. So that does not count
+/// as a taking: those end in a failure.
+pub(super) async fn give_back(
+    inner: &Inner,
+    work: &[TakenWork],
+    pause: Duration,
+) -> Result<(), StoreError> {
+    let mut messages: BTreeMap<(&str, &str), Vec<&AttemptKey>> = BTreeMap::new();
+    for work in work {
+        if let Some(receipt) = work.receipt.split_once('|') {
+            messages.entry(receipt).or_default().push(&work.item.attempt);
+        }
+    }
+    for ((taking, id), attempts) in messages {
+        give_back_message(inner, id, taking, &attempts, pause).await?;
+    }
+    Ok(())
+}
+
+async fn give_back_message(
+    inner: &Inner,
+    id: &str,
+    taking: &str,
+    attempts: &[&AttemptKey],
+    pause: Duration,
+) -> Result<(), StoreError> {
+    let Some(_using) = use_receipt(inner, id, taking).await else { return Ok(()) };
+    let (work, before) = {
+        let mut taken = inner.taken();
+        let Some(message) = taken.of(id, taking) else { return Ok(()) };
+        let given = message.open.iter().filter(|item| attempts.contains(&&item.attempt));
+        (given.cloned().collect::<Vec<_>>(), message.taken_before)
+    };
+    if work.is_empty() {
+        return Ok(());
+    }
+    let wire = Wire::WorkAgain { work, taken: before };
+    let text = wire::text(&inner.container, &wire).await?;
+    // Where the old message stays after all, they run twice: the first result counts.
+    inner.work.put_later(&text, pause).await.map_err(maybe_applied)?;
+    let gone = {
+        let mut taken = inner.taken();
+        let Some(message) = taken.of(id, taking) else { return Ok(()) };
+        message.open.retain(|item| !attempts.contains(&&item.attempt));
+        let gone = message.open.is_empty();
+        gone.then(|| (message.receipt.clone(), message.blob.clone()))
+    };
+    let Some((pop_receipt, blob)) = gone else { return Ok(()) };
+    inner.taken().forget(id, taking);
+    let removed = inner.work.remove(id, &pop_receipt).await.map_err(maybe_applied)?;
+    if let Some(blob) = blob.filter(|_| removed) {
+        garbage::remove_blob(inner, &blob).await;
+    }
+    Ok(())
 }
 
 /// Says that nobody waits for these attempts any more.

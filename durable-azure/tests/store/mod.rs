@@ -2,6 +2,7 @@
 
 mod contract;
 mod hubs;
+mod offers;
 mod owners;
 mod settling;
 

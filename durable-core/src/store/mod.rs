@@ -171,6 +171,15 @@ pub trait Fleet: Send + Sync + 'static {
     /// Hides a taken offer for longer.
     async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<Renewal, StoreError>;
 
+    /// Gives taken offers back that were not begun: others see them again after `pause`. It does not count as
+    /// a taking that ended without a result.
+    async fn give_back(&self, work: Vec<TakenWork>, pause: Duration) -> Result<(), StoreError> {
+        for work in &work {
+            self.renew(work, pause).await?;
+        }
+        Ok(())
+    }
+
     /// Makes a result durable on its way to the owner, who gets it with its arrivals, and removes the offer.
     /// `false` means the offer was no longer this taker's: another one may run the attempt, too, and the
     /// first result counts.

@@ -368,6 +368,10 @@ impl Fleet for TestStore {
         self.call("renew", self.inner.renew(work, visibility)).await
     }
 
+    async fn give_back(&self, work: Vec<TakenWork>, pause: Duration) -> Result<(), StoreError> {
+        self.call("give_back", self.inner.give_back(work, pause)).await
+    }
+
     async fn finish(&self, work: &TakenWork, result: WorkResult) -> Result<bool, StoreError> {
         self.call("finish", self.inner.finish(work, result)).await
     }

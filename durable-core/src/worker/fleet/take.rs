@@ -71,26 +71,40 @@ async fn take(shared: &Arc<Shared>, fleet: &Fleet, room: usize) -> bool {
         }
     };
     let mut began = false;
+    let (mut no_room, mut unknown) = (Vec::new(), Vec::new());
     for work in taken {
         match shared.executor.has_room_for(&work.item.name) {
             None => {
                 let name = &work.item.name;
                 tracing::debug!(activity = %name, "not registered here: left to other workers");
-            }
-            Some(false) => {
-                // Others may have a lane of its kind.
-                let shown = shared.store.renew(&work, Duration::ZERO);
-                let _ = tokio::time::timeout(visibility, shown).await;
+                unknown.push(work);
             }
             Some(true) if shared.serving_begins() => {
                 metrics::counter!(telemetry::ACTIVITIES_TAKEN).increment(1);
                 tokio::spawn(run_taken(Serving(shared.clone()), work, since));
                 began = true;
             }
-            Some(true) => {}
+            Some(_) => no_room.push(work),
         }
     }
+    // Others may have a lane of its kind. What is not registered here comes again: not so soon.
+    for (given, pause) in [(no_room, Duration::ZERO), (unknown, visibility)] {
+        give_back(shared, given, pause, visibility).await;
+    }
     began
+}
+
+/// Leaves offers to other workers. Where that fails they see them when the visibility is over.
+async fn give_back(shared: &Shared, given: Vec<TakenWork>, pause: Duration, limit: Duration) {
+    if given.is_empty() {
+        return;
+    }
+    let given = shared.store.give_back(given, pause);
+    match tokio::time::timeout(limit, given).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "offers could not be given back"),
+        Err(_) => tracing::debug!("offers could not be given back in time"),
+    }
 }
 
 /// An activity whose end the worker waits for.
