@@ -79,6 +79,10 @@ impl PartitionStore for CrashStore {
         self.write("giving back", self.store.release(partition, fence)).await
     }
 
+    fn abandon(&self, partition: PartitionId, fence: Fence) {
+        self.store.abandon(partition, fence);
+    }
+
     async fn load(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
         self.store.load(instance).await
     }

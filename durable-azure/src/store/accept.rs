@@ -189,6 +189,23 @@ async fn replace(
     }
 }
 
+/// Notes a start for the opening that this store object has of its partition, if it has one.
+fn accepted_here(
+    inner: &Inner,
+    partition: PartitionId,
+    acceptance: &Acceptance,
+    new: Option<&NewRows>,
+) -> bool {
+    let Some(opened) = inner.owned_here(partition) else { return false };
+    let mut inbox = opened.inbox();
+    // Whoever stops it looks afterwards at what was noted.
+    let noted = !opened.is_stopped();
+    if noted {
+        inbox.accepted_here(acceptance.clone(), new.cloned());
+    }
+    noted
+}
+
 /// Tells the owner. Whether the owner is this store object.
 async fn wake(
     inner: &Arc<Inner>,
@@ -196,8 +213,7 @@ async fn wake(
     acceptance: Acceptance,
     new: Option<NewRows>,
 ) -> bool {
-    if let Some(opened) = inner.owned_here(partition) {
-        opened.inbox().accepted_here(acceptance, new);
+    if accepted_here(inner, partition, &acceptance, new.as_ref()) {
         let inner = Arc::downgrade(inner);
         tokio::spawn(async move {
             tokio::time::sleep(HANDED_OVER_WITHIN).await;

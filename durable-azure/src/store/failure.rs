@@ -45,6 +45,14 @@ pub(super) fn passes(fault: &Fault) -> bool {
     matches!(fault, Fault::Throttled { .. } | Fault::Unknown { .. } | Fault::Unreachable { .. })
 }
 
+/// How long storage asks to wait.
+pub(super) fn retry_after(error: &StoreError) -> Duration {
+    match error {
+        StoreError::Busy { retry_after, .. } => *retry_after,
+        _ => Duration::ZERO,
+    }
+}
+
 /// A row that cannot be read, by its keys.
 pub(super) fn corrupt(partition: &str, key: &str, source: DecodeError) -> StoreError {
     StoreError::Corrupt { key: format!("row {key:?} of partition {partition}"), source }

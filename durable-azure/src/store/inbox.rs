@@ -433,17 +433,17 @@ impl Inbox {
         held.chain(std::mem::take(&mut self.post_messages)).collect()
     }
 
-    /// Starts that no message stands for: clients of this process told nobody else of them.
-    pub(super) fn told_here_only(&self) -> Vec<WireStart> {
-        let alone = self.starts.values().filter(|start| {
-            start.here && !self.messages.contains_key(&Content::Start(start.acceptance.nonce))
+    /// Starts that no message stands for: clients of this process told nobody else of them. They are not told
+    /// twice.
+    pub(super) fn told_here_only(&mut self) -> Vec<WireStart> {
+        let (messages, fresh) = (&self.messages, &self.fresh);
+        let alone = self.starts.values_mut().filter_map(|start| {
+            let here = std::mem::take(&mut start.here);
+            let told = messages.contains_key(&Content::Start(start.acceptance.nonce));
+            let acceptance = start.acceptance.clone();
+            let new = fresh.get(&acceptance.instance).map(|(_, new)| new.clone());
+            (here && !told).then_some(WireStart { acceptance, new })
         });
-        alone
-            .map(|start| {
-                let acceptance = start.acceptance.clone();
-                let new = self.fresh.get(&acceptance.instance).map(|(_, new)| new.clone());
-                WireStart { acceptance, new }
-            })
-            .collect()
+        alone.collect()
     }
 }

@@ -158,6 +158,13 @@ impl PartitionStore for AzureStore {
         self.run(move |inner| async move { opened::release(&inner, partition, fence).await }).await
     }
 
+    fn abandon(&self, partition: PartitionId, fence: Fence) {
+        let opened = self.inner.opened().get(&partition).cloned();
+        if let Some(opened) = opened.filter(|opened| opened.fence == fence) {
+            poller::lost(&self.inner, &opened);
+        }
+    }
+
     async fn load(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {
         let instance = instance.clone();
         self.run(move |inner| async move { inner.load(&instance).await }).await

@@ -282,6 +282,6 @@ pub(super) async fn release(
     }
     opened.stop();
     inner.close(&opened);
-    poller::give_back(inner, &opened).await;
+    poller::hand_on(inner, &opened).await;
     Ok(())
 }

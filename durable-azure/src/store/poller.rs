@@ -10,7 +10,7 @@ use durable_core::store::StoreError;
 use futures::StreamExt as _;
 use uuid::Uuid;
 
-use super::failure::{not_applied, passes};
+use super::failure::{not_applied, passes, retry_after};
 use super::inbox::{Message, Verdict};
 use super::opened::Opened;
 use super::rows::{AcceptanceColumns, calendar, text};
@@ -39,6 +39,8 @@ pub(super) async fn poll(weak: Weak<Inner>, opened: Arc<Opened>) {
     loop {
         let Some(inner) = weak.upgrade() else { return };
         if opened.is_stopped() {
+            // What came in the meantime.
+            hand_on(&inner, &opened).await;
             return;
         }
         let (wait, max_idle) = if inner.may_be_dead() || opened.inbox().waiting() > WAITING_MAX {
@@ -55,7 +57,8 @@ pub(super) async fn poll(weak: Weak<Inner>, opened: Arc<Opened>) {
                 }
                 Err(error) => {
                     tracing::warn!(partition = opened.key, %error, "messages cannot be taken");
-                    (FAILED_WAIT, FAILED_WAIT)
+                    let wait = FAILED_WAIT.max(retry_after(&error));
+                    (wait, wait)
                 }
             }
         };
@@ -73,48 +76,75 @@ async fn take(inner: &Arc<Inner>, opened: &Arc<Opened>) -> Result<usize, StoreEr
     let queue = inner.queue(opened.partition)?;
     let got = queue.get(MESSAGES_MAX, inner.options.visibility).await.map_err(not_applied)?;
     let count = got.len();
-    let (mut news, mut done) = (false, Vec::new());
+    let mut taken = Taken::default();
+    let mut result = Ok(count);
     for received in got {
-        let dequeued = received.dequeue_count;
-        let (message, wire) = match open_message(inner, opened, queue, received).await? {
-            Some(opened_message) => opened_message,
-            None => continue,
-        };
-        let verdict = opened.inbox().take(message.clone(), dequeued, wire);
-        match verdict {
-            Verdict::New => news = true,
-            Verdict::Keep => {}
-            Verdict::Remove => {
-                opened.inbox().let_go(&message.id);
-                done.push(message);
-            }
-            Verdict::Doubtful(instance, nonce) => {
-                opened.inbox().let_go(&message.id);
-                if is_there(inner, opened, &instance, nonce).await? {
-                    // Its row is what counts; the message need not come back soon.
-                    hide(queue, &message, LATER).await?;
-                } else {
-                    opened.inbox().is_gone(&instance, nonce);
-                    done.push(message);
-                }
-            }
-            Verdict::Unproven(start) => {
-                let Acceptance { instance, nonce, .. } = &start.acceptance;
-                let there = is_there(inner, opened, instance, *nonce).await?;
-                if there && opened.inbox().proven(*start) {
-                    news = true;
-                } else {
-                    opened.inbox().let_go(&message.id);
-                    done.push(message);
-                }
+        if let Err(error) = take_one(inner, opened, queue, received, &mut taken).await {
+            // The others do not wait for one that cannot be dealt with, nor for storage.
+            let passes = matches!(error, StoreError::Busy { .. } | StoreError::Unknown(_));
+            result = Err(error);
+            if passes {
+                break;
             }
         }
     }
-    remove(inner, opened, done);
-    if news {
+    remove(inner, opened, taken.done);
+    if taken.news {
         inner.changed();
     }
-    Ok(count)
+    result
+}
+
+/// What came of the messages of one get.
+#[derive(Default)]
+struct Taken {
+    /// There is something to pass on.
+    news: bool,
+    /// They have done their work.
+    done: Vec<Message>,
+}
+
+async fn take_one(
+    inner: &Inner,
+    opened: &Opened,
+    queue: &Queue,
+    received: Received,
+    taken: &mut Taken,
+) -> Result<(), StoreError> {
+    let dequeued = received.dequeue_count;
+    let Some((message, wire)) = open_message(inner, opened, queue, received).await? else {
+        return Ok(());
+    };
+    let verdict = opened.inbox().take(message.clone(), dequeued, wire);
+    match verdict {
+        Verdict::New => taken.news = true,
+        Verdict::Keep => {}
+        Verdict::Remove => {
+            opened.inbox().let_go(&message.id);
+            taken.done.push(message);
+        }
+        Verdict::Doubtful(instance, nonce) => {
+            opened.inbox().let_go(&message.id);
+            if is_there(inner, opened, &instance, nonce).await? {
+                // Its row is what counts; the message need not come back soon.
+                hide(queue, &message, LATER).await?;
+            } else {
+                opened.inbox().is_gone(&instance, nonce);
+                taken.done.push(message);
+            }
+        }
+        Verdict::Unproven(start) => {
+            let Acceptance { instance, nonce, .. } = &start.acceptance;
+            let there = is_there(inner, opened, instance, *nonce).await?;
+            if there && opened.inbox().proven(*start) {
+                taken.news = true;
+            } else {
+                opened.inbox().let_go(&message.id);
+                taken.done.push(message);
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn is_there(
@@ -263,18 +293,22 @@ pub(super) async fn give_back(inner: &Inner, opened: &Opened) {
     futures::stream::iter(given).buffer_unordered(REMOVALS_AT_ONCE).collect::<()>().await;
 }
 
-/// Another owner has taken the partition over.
+/// Another owner has taken the partition over, or may do so.
 pub(super) fn lost(inner: &Arc<Inner>, opened: &Arc<Opened>) {
     opened.stop();
     inner.close(opened);
     let (inner, opened) = (Arc::clone(inner), Arc::clone(opened));
-    inner.runtime.clone().spawn(async move {
-        let starts = opened.inbox().told_here_only();
-        for start in starts {
-            super::accept::tell(&inner, opened.partition, Wire::Start(Box::new(start))).await;
-        }
-        give_back(&inner, &opened).await;
+    inner.runtime.clone().spawn(async move { hand_on(&inner, &opened).await });
+}
+
+/// The next owner gets at once what this opening held, and hears of starts that nobody else was told of.
+pub(super) async fn hand_on(inner: &Arc<Inner>, opened: &Opened) {
+    let starts = opened.inbox().told_here_only();
+    let told = starts.into_iter().map(|start| async move {
+        super::accept::tell(inner, opened.partition, Wire::Start(Box::new(start))).await;
     });
+    let told = futures::stream::iter(told).buffer_unordered(REMOVALS_AT_ONCE).collect::<()>();
+    futures::join!(told, give_back(inner, opened));
 }
 
 /// What reached a partition behind `after`.

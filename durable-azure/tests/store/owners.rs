@@ -42,6 +42,63 @@ fn what_an_owner_held_reaches_the_next_at_once() {
 }
 
 #[test]
+fn what_is_not_served_any_more_is_left_to_others() {
+    run(async {
+        let options = AzureOptions { visibility: Duration::from_secs(60), ..options(1) };
+        let (one, two) = (open(&options).await, open(&options).await);
+        let (first, second): (Arc<dyn Store>, Arc<dyn Store>) =
+            (Arc::new(one.clone()), Arc::new(two.clone()));
+        let (mut owner, _) = Owner::open(&first, P0).await;
+        owner.commit(at(1), vec![begin("a", 1, at(1))]).await;
+        two.send(&raise("a", "before")).await.expect("no fault");
+        arrived(&first, P0, 0, 1).await;
+        one.accept(&start("here", 1)).await.expect("no fault");
+        // It was not given back in good order; storage did not answer, or it was lost.
+        one.abandon(P0, owner.fence);
+        let began = Instant::now();
+        let (other, _) = Owner::open(&second, P0).await;
+        let accepted = one.accept(&start("later", 1)).await.expect("no fault");
+        assert_eq!(accepted, AcceptOutcome::Accepted { run: RunNumber(1), fresh: false });
+        for n in 0..10 {
+            one.send(&raise("a", &format!("after {n}"))).await.expect("no fault");
+        }
+        let arrivals = arrived(&second, P0, 2, 11).await;
+        assert!(began.elapsed() < Duration::from_secs(20), "long before a visibility ended");
+        assert_eq!((arrivals.acceptances.len(), arrivals.envelopes.len()), (2, 11));
+        // The opening that is meant is the one that is known.
+        two.abandon(P0, other.fence);
+        let (newer, _) = Owner::open(&first, P0).await;
+        one.abandon(P0, owner.fence);
+        two.accept(&start("last", 1)).await.expect("no fault");
+        arrived(&first, P0, 3, 11).await;
+        one.release(P0, newer.fence).await.expect("it is the owner");
+    });
+}
+
+#[test]
+fn a_start_accepted_while_its_partition_is_given_back_reaches_the_next_owner() {
+    run(async {
+        let options = options(1);
+        let (one, two) = (open(&options).await, open(&options).await);
+        let (first, second): (Arc<dyn Store>, Arc<dyn Store>) =
+            (Arc::new(one.clone()), Arc::new(two.clone()));
+        let (owner, _) = Owner::open(&first, P0).await;
+        // The next owner looks for acceptance rows before this start, and hears of it all the same.
+        let starts = (0..20).map(|n| {
+            let one = one.clone();
+            async move { one.accept(&start(&format!("s{n}"), 1)).await.expect("no fault") }
+        });
+        let given = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            one.release(P0, owner.fence).await.expect("it is the owner");
+            Owner::open(&second, P0).await;
+        };
+        futures::join!(futures::future::join_all(starts), given);
+        arrived(&second, P0, 20, 0).await;
+    });
+}
+
+#[test]
 fn a_start_is_fresh_where_nothing_else_of_its_id_can_be_stored() {
     run(async {
         let options = options(1);

@@ -56,6 +56,10 @@ pub trait PartitionStore: Send + Sync + 'static {
     /// Gives a partition up in good order, so that the next opening does not count as unclean.
     async fn release(&self, partition: PartitionId, fence: Fence) -> Result<(), StoreError>;
 
+    /// Nobody here serves this opening any more, whether it was given up in good order or not: what arrives is
+    /// for others. Returns at once, and may be called for an opening that is no longer known.
+    fn abandon(&self, _partition: PartitionId, _fence: Fence) {}
+
     /// One instance with everything needed to run it on; `None` where nothing names it.
     async fn load(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError>;
 

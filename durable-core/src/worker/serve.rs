@@ -82,6 +82,9 @@ fn serve(
     while shared.stop_at().is_none() {
         let opened = open(shared, &opening, &stuck, again);
         if opening.is_given_up() {
+            if let Ok(driver) = &opened {
+                shared.store.abandon(partition, driver.fence());
+            }
             return Left::Replaced;
         }
         let mut driver = match opened {
@@ -123,13 +126,15 @@ fn serve(
             .unwrap_or_else(|_| Exit::Reopen("its loop panicked".into()));
         opening.close();
         if opening.is_given_up() {
+            shared.store.abandon(partition, driver.fence());
             return Left::Replaced;
         }
+        if matches!(exit, Exit::Stopped) {
+            give_back(shared, &driver);
+        }
+        shared.store.abandon(partition, driver.fence());
         match exit {
-            Exit::Stopped => {
-                give_back(shared, &driver);
-                return leave(shared, &opening);
-            }
+            Exit::Stopped => return leave(shared, &opening),
             Exit::Lost if shared.fleet.is_some() => {
                 tracing::info!(partition = partition.0, "lost: another owner has opened it");
                 return leave(shared, &opening);

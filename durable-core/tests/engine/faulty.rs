@@ -70,6 +70,7 @@ struct State {
     /// Whether the process that opened the newest store is dead.
     dead: Arc<AtomicBool>,
     plan: Option<Box<Plan>>,
+    abandoned: Vec<PartitionId>,
 }
 
 impl Faults {
@@ -95,6 +96,11 @@ impl Faults {
     /// Faults that were injected.
     pub(crate) fn injected(&self) -> u64 {
         self.0.lock().expect("no test panics here").injected
+    }
+
+    /// Partitions that were abandoned, each as often as it was.
+    pub(crate) fn abandoned(&self) -> Vec<PartitionId> {
+        self.0.lock().expect("no test panics here").abandoned.clone()
     }
 
     /// Whether the process that opened the newest store is dead.
@@ -250,6 +256,11 @@ impl PartitionStore for TestStore {
 
     async fn release(&self, partition: PartitionId, fence: Fence) -> Result<(), StoreError> {
         self.call("release", self.inner.release(partition, fence)).await
+    }
+
+    fn abandon(&self, partition: PartitionId, fence: Fence) {
+        self.faults.0.lock().expect("no test panics here").abandoned.push(partition);
+        self.inner.abandon(partition, fence);
     }
 
     async fn load(&self, instance: &InstanceId) -> Result<Option<StoredInstance>, StoreError> {

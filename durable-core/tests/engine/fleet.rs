@@ -11,7 +11,7 @@ use durable_core::{ClientError, EventKind};
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::faulty::Fault;
+use super::faulty::{Fault, Faults, TestStore};
 use super::hub::{Hub, PATIENCE, tell, until};
 use super::several::{One, PARTITIONS, SHARING, balanced, hub, ids_of, until_balanced};
 
@@ -75,6 +75,24 @@ async fn ended_once(client: &Client, id: &str, wanted: &[u32]) {
     assert_eq!(of(|kind| matches!(kind, EventKind::EventRaised { .. })), wanted.len(), "{id}");
     assert_eq!(of(|kind| matches!(kind, EventKind::ActivityCompleted { .. })), wanted.len());
     assert_eq!(of(EventKind::is_terminal), 1, "{id}");
+}
+
+#[test]
+fn the_store_hears_of_each_partition_that_is_served_no_more() {
+    tell(hub(), |hub: Hub| async move {
+        let faults = Faults::default();
+        faults.plan(|_, method| (method == "release").then_some(Fault::Busy));
+        let store = TestStore::new(hub.open(), faults.clone());
+        let registry = collecting(&Runs::default());
+        let a = Worker::builder(store).registry(registry).start().await.expect("started");
+        let b = One::start(&hub, collecting(&Runs::default())).await;
+        until("half of them have moved", || async {
+            a.partitions().len() == 3 && b.owned().len() == 3
+        })
+        .await;
+        assert!(faults.injected() >= 3, "none could be given back in good order");
+        assert!(faults.abandoned().len() >= 3, "{:?}", faults.abandoned());
+    });
 }
 
 #[test]

@@ -135,6 +135,11 @@ impl Fleet {
         before.is_some_and(|before| before.0.checked_add(1) == Some(fence.0))
     }
 
+    /// The fence of this worker's last opening.
+    fn fence(&self, partition: PartitionId) -> Option<Fence> {
+        self.own().fences.get(&partition).copied()
+    }
+
     pub(super) fn stops(&self) {
         self.lease.wake();
         self.beat.notify_one();
@@ -236,6 +241,10 @@ fn give_back(opening: &Opening, why: &str) {
 fn lose(shared: &Arc<Shared>, opening: &Arc<Opening>, why: &str) {
     tracing::warn!(partition = opening.partition.0, why, "the partition is lost");
     opening.give_up();
+    let fence = shared.fleet.as_ref().and_then(|fleet| fleet.fence(opening.partition));
+    if let Some(fence) = fence {
+        shared.store.abandon(opening.partition, fence);
+    }
     // Otherwise the watchdog has put another one in its place, or its thread has ended.
     if shared.vacate(opening) {
         shared.serving_ended();
