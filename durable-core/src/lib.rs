@@ -55,6 +55,11 @@
 #[cfg(test)]
 extern crate self as durable_core;
 
+/// The programs of the guide, so that they compile and do what is said.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../docs/guide/testing.md")]
+struct GuideToTesting;
+
 mod activity;
 mod client;
 mod error;
@@ -64,6 +69,8 @@ pub mod prelude;
 mod registry;
 pub mod store;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod worker;
 
@@ -78,7 +85,8 @@ pub use activity::{
     StateType, States,
 };
 pub use client::{
-    Client, ClientError, Handle, History, InstancePage, InstanceStatus, RaiseEvent, Start,
+    Client, ClientError, Handle, History, HistoryFile, InstancePage, InstanceStatus, RaiseEvent,
+    Start,
 };
 pub use durable_machine::model::{Event, EventKind, Hold, HoldReason, RunNumber, RuntimeStatus};
 pub use durable_machine::store::{ListQuery, ListToken};

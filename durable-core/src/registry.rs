@@ -236,6 +236,40 @@ impl Registry {
         if problems.is_empty() { Ok(()) } else { Err(RegistryError { problems }) }
     }
 
+    /// What is wrong with it, but for states that only these activities lack.
+    #[cfg(feature = "testing")]
+    pub(crate) fn problems_but_states_of(
+        &self,
+        excused: impl Fn(&str) -> bool,
+    ) -> Vec<RegistryProblem> {
+        let problems = self.check().err().map(|error| error.problems).unwrap_or_default();
+        let counts = |problem: &RegistryProblem| match problem {
+            RegistryProblem::MissingState { activity, .. } => !excused(activity),
+            RegistryProblem::TwoFunctions { .. }
+            | RegistryProblem::BadName { .. }
+            | RegistryProblem::TwoStates { .. } => true,
+        };
+        problems.into_iter().filter(counts).collect()
+    }
+
+    /// The code of its orchestrators, by name.
+    #[cfg(feature = "testing")]
+    pub(crate) fn orchestrator_functions(&self) -> &BTreeMap<String, OrchestratorFn> {
+        &self.orchestrators
+    }
+
+    /// The activity of this name.
+    #[cfg(feature = "testing")]
+    pub(crate) fn activity(&self, name: &str) -> Option<&ActivityFn> {
+        self.activities.get(name)
+    }
+
+    /// Its states.
+    #[cfg(feature = "testing")]
+    pub(crate) fn states(&self) -> &States {
+        &self.states
+    }
+
     /// Checks it and takes it apart, for a worker.
     #[allow(dead_code, reason = "called where a worker starts")]
     pub(crate) fn into_functions(self) -> Result<Functions, RegistryError> {

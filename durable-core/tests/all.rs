@@ -7,3 +7,5 @@ mod kill;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store_contract;
+#[cfg(feature = "testing")]
+mod testing;

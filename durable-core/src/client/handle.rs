@@ -28,8 +28,8 @@ const POLL_PUBLISHED: Duration = Duration::from_secs(5);
 
 /// An instance. `T` is the type of its output; [`Payload`] where that is not known.
 pub struct Handle<T> {
-    client: Client,
-    instance: InstanceId,
+    pub(super) client: Client,
+    pub(super) instance: InstanceId,
     /// The run that is meant; `None` means the present one.
     run: Option<RunNumber>,
     /// Begun with the start; used by the first who waits.

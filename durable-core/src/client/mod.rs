@@ -1,6 +1,7 @@
 //! The client: starts instances, looks at them, and commands them, in the worker's process or another.
 
 mod error;
+mod export;
 mod handle;
 mod start;
 mod status;
@@ -17,6 +18,7 @@ use durable_machine::store::{ListQuery, ListToken, SendOutcome};
 use serde::Serialize;
 
 pub use error::ClientError;
+pub use export::HistoryFile;
 pub use handle::{Handle, RaiseEvent};
 pub use start::Start;
 pub use status::{History, InstanceStatus};

@@ -17,7 +17,7 @@ pub struct InstanceStatus {
 }
 
 impl InstanceStatus {
-    pub(super) fn new(row: StatusRow) -> Self {
+    pub(crate) fn new(row: StatusRow) -> Self {
         Self { row }
     }
 

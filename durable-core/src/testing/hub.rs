@@ -1,0 +1,224 @@
+//! The hub of a test.
+
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use durable_machine::model::{Acceptance, InstanceId, Payload, ReusePolicy, RunNumber, StartNonce};
+use durable_machine::store::AcceptOutcome;
+use uuid::Uuid;
+
+use super::TestInstance;
+use super::mock::{self, MockCall, TestCall};
+use super::world::World;
+use crate::activity::{Activity, ActivityReturn};
+use crate::error::ActivityError;
+use crate::ids::IntoInstanceId;
+use crate::orchestration::Orchestrator;
+use crate::registry::{Register, Registry};
+use crate::time::{from_utc, to_utc};
+
+/// A hub in memory with its worker, on the test's own thread and with virtual time.
+///
+/// Time passes only in [`advance`](Self::advance), [`run`](Self::run) and
+/// [`TestInstance::output`]: it jumps to what happens next. A hub begins at 2025-01-01T00:00:00Z; each run of
+/// a test is the same. Activities that are registered and not mocked really run, and take no virtual time.
+///
+/// Use it in a plain `#[test]`, or in an async one: nothing of it is async.
+pub struct TestHub {
+    world: Rc<RefCell<World>>,
+}
+
+impl Default for TestHub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestHub {
+    /// An empty hub.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { world: Rc::new(RefCell::new(World::new())) }
+    }
+
+    fn world(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
+    }
+
+    /// Adds an orchestrator or activity.
+    #[must_use]
+    pub fn register(self, function: impl Register) -> Self {
+        self.world().registry.register(function);
+        self
+    }
+
+    /// Provides a state to the activities that have it as a [`State<T>`](crate::State) parameter.
+    #[must_use]
+    pub fn state<T: Clone + Send + Sync + 'static>(self, state: T) -> Self {
+        self.world().registry.state(state);
+        self
+    }
+
+    /// Takes functions and states that were collected before, such as those of the real worker; they replace
+    /// those added so far.
+    #[must_use]
+    pub fn registry(self, registry: Registry) -> Self {
+        self.world().registry = registry;
+        self
+    }
+
+    /// Runs `mock` in the place of an activity. It sees which attempt it is, and may say how long it takes; its
+    /// panics fail the test.
+    #[must_use]
+    pub fn mock<A, R>(self, _activity: A, mock: impl Fn(&MockCall, A::Input) -> R + 'static) -> Self
+    where
+        A: Activity,
+        R: ActivityReturn<Output = A::Output>,
+    {
+        self.world().mocks.insert(A::NAME.to_owned(), mock::typed::<A, R>(mock));
+        self
+    }
+
+    /// The same for an activity that is called by its name.
+    #[must_use]
+    pub fn mock_by_name(
+        self,
+        name: impl Into<String>,
+        mock: impl Fn(&MockCall, Payload) -> Result<Payload, ActivityError> + 'static,
+    ) -> Self {
+        let mock =
+            move |call: &MockCall, input| mock(call, input).map_err(ActivityError::into_failure);
+        self.world().mocks.insert(name.into(), Rc::new(mock));
+        self
+    }
+
+    /// Sets the clock before anything was started.
+    #[must_use]
+    pub fn starting_at(self, time: DateTime<Utc>) -> Self {
+        {
+            let mut world = self.world();
+            world.begin = from_utc(time);
+            world.now = world.begin;
+        }
+        self
+    }
+
+    /// The hub's clock.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        to_utc(self.world().now)
+    }
+
+    /// Virtual time since the hub began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        let world = self.world();
+        world.now.since(world.begin)
+    }
+
+    /// Starts an orchestrator under the next of the ids `test-1`, `test-2`, …, and lets it run as far as it comes
+    /// without time passing.
+    ///
+    /// # Panics
+    ///
+    /// If the functions of the hub do not fit together, or the input has no JSON form.
+    pub fn start<O: Orchestrator>(
+        &self,
+        orchestrator: O,
+        input: O::Input,
+    ) -> TestInstance<O::Output> {
+        let id = format!("test-{}", self.world().number());
+        self.start_as(id, orchestrator, input)
+    }
+
+    /// Starts an orchestrator under an id. An ended instance of it is replaced.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start); if the id breaks a rule of [`InstanceId`], or an active instance has it.
+    pub fn start_as<O: Orchestrator>(
+        &self,
+        id: impl IntoInstanceId,
+        _orchestrator: O,
+        input: O::Input,
+    ) -> TestInstance<O::Output> {
+        let id = id.into_instance_id().unwrap_or_else(|error| panic!("{error}"));
+        let input = Payload::of(&input)
+            .unwrap_or_else(|error| panic!("the input of {:?} has no JSON form: {error}", O::NAME));
+        let mut world = self.world();
+        let now = world.now;
+        let number = world.number();
+        let acceptance = Acceptance {
+            instance: id.clone(),
+            run: RunNumber(u64::try_from(now.as_micros()).unwrap_or(1)),
+            nonce: StartNonce(Uuid::from_u128(number.into())),
+            name: O::NAME.into(),
+            input,
+            accepted_at: now,
+            reuse: ReusePolicy::RefuseActive,
+            scheduled_for: None,
+            parent: None,
+            version: None,
+            tags: Vec::new(),
+            trace: None,
+        };
+        match world.accept(acceptance) {
+            AcceptOutcome::Accepted { .. } => TestInstance::new(self.world.clone(), id),
+            AcceptOutcome::Active(row) => panic!("instance {id} exists and is {}", row.status),
+        }
+    }
+
+    /// An instance that something else started: a child, say.
+    ///
+    /// # Panics
+    ///
+    /// If the id breaks a rule of [`InstanceId`].
+    pub fn instance(&self, id: impl IntoInstanceId) -> TestInstance<Payload> {
+        let id: InstanceId = id.into_instance_id().unwrap_or_else(|error| panic!("{error}"));
+        TestInstance::new(self.world.clone(), id)
+    }
+
+    /// Lets so much time pass, with all that happens in it.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestInstance::output`] does for what is wrong with the code.
+    pub fn advance(&self, duration: Duration) {
+        let mut world = self.world();
+        let until = world.now.after(duration);
+        while world.step(until) {}
+        world.now = until;
+    }
+
+    /// Lets time pass until nothing happens by itself any more: all that is left waits for the test.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestInstance::output`] does for what is wrong with the code; and after a hundred virtual years, if
+    /// something goes on for ever: then use [`advance`](Self::advance).
+    pub fn run(&self) {
+        let mut world = self.world();
+        let until = world.now.after(super::instance::EVER);
+        while world.step(until) {}
+        assert!(world.now < until, "something goes on for ever: use advance");
+    }
+
+    /// The worker dies and another takes its place: what is not stored is gone, and orchestrators are rebuilt by
+    /// replay. Attempts that ran begin again.
+    pub fn restart_worker(&self) {
+        self.world().lose_memory();
+    }
+
+    /// The attempts of an activity, in the order in which they began.
+    ///
+    /// # Panics
+    ///
+    /// If one was called by name, with an input of another shape.
+    pub fn calls<A: Activity>(&self, _activity: A) -> Vec<TestCall<A::Input>> {
+        let world = self.world();
+        let of_it = world.begun.iter().filter(|begun| *begun.start.name == *A::NAME);
+        of_it.map(|begun| TestCall::of(begun, world.begin)).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! An instance in the hub of a test.
+
+use std::cell::{RefCell, RefMut};
+use std::fmt;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::time::Duration;
+
+use durable_machine::model::{
+    Command, Envelope, EnvelopeId, Event, InstanceId, Payload, RuntimeStatus,
+};
+use durable_machine::partition::Answer;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::world::World;
+use crate::client::InstanceStatus;
+use crate::error::OrchestrationError;
+
+/// Virtual time after which nothing is waited for any more: a hundred years.
+pub(super) const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// An instance that a test started or names.
+pub struct TestInstance<T> {
+    world: Rc<RefCell<World>>,
+    id: InstanceId,
+    output: PhantomData<fn() -> T>,
+}
+
+impl<T> TestInstance<T> {
+    pub(super) fn new(world: Rc<RefCell<World>>, id: InstanceId) -> Self {
+        Self { world, id, output: PhantomData }
+    }
+
+    fn world(&self) -> RefMut<'_, World> {
+        self.world.borrow_mut()
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &InstanceId {
+        &self.id
+    }
+
+    /// Its status now.
+    ///
+    /// # Panics
+    ///
+    /// If no instance has the id.
+    #[must_use]
+    pub fn status(&self) -> InstanceStatus {
+        match self.world().status(&self.id) {
+            Some(row) => InstanceStatus::new(row),
+            None => panic!("no instance has the id {}", self.id),
+        }
+    }
+
+    /// What its code last showed; `None` where it showed nothing.
+    ///
+    /// # Panics
+    ///
+    /// If it has another shape, or no instance has the id.
+    #[must_use]
+    pub fn custom_status<S: DeserializeOwned>(&self) -> Option<S> {
+        self.status().custom_status().unwrap_or_else(|error| panic!("{error}\n{}", self.story()))
+    }
+
+    /// Raises an event, and lets the instance run as far as it comes without time passing.
+    ///
+    /// # Panics
+    ///
+    /// If the instance is not there or has ended, or the payload has no JSON form.
+    pub fn raise_event<E: Serialize + ?Sized>(&self, name: &str, payload: &E) {
+        let envelope = self.envelope(raise(name, payload));
+        self.command(envelope);
+    }
+
+    /// Raises an event when so much more time has passed. If the instance has ended by then, it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the payload has no JSON form.
+    pub fn raise_event_after<E: Serialize + ?Sized>(
+        &self,
+        delay: Duration,
+        name: &str,
+        payload: &E,
+    ) {
+        let envelope = self.envelope(raise(name, payload));
+        self.world().command_later(delay, envelope);
+    }
+
+    /// Ends it from outside.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there or has ended.
+    pub fn terminate(&self, reason: &str) {
+        let envelope = self.envelope(Command::Terminate { reason: Some(reason.into()) });
+        self.command(envelope);
+    }
+
+    /// Holds it until it is resumed.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there or has ended.
+    pub fn suspend(&self) {
+        let envelope = self.envelope(Command::Suspend { reason: None });
+        self.command(envelope);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there or has ended.
+    pub fn resume(&self) {
+        let envelope = self.envelope(Command::Resume { reason: None });
+        self.command(envelope);
+    }
+
+    /// The events of its current run, all executions of it, in order.
+    #[must_use]
+    pub fn history(&self) -> Vec<Event> {
+        let world = self.world();
+        let histories = world.histories(&self.id);
+        histories.into_iter().flat_map(|(_, events)| events.to_vec()).collect()
+    }
+
+    /// What happened to it, a line for each event, for people.
+    #[must_use]
+    pub fn story(&self) -> String {
+        self.world().story(&self.id)
+    }
+
+    /// Lets time pass until it ends, and returns what it came to.
+    ///
+    /// # Errors
+    ///
+    /// The error with which it failed; kind `Terminated` where it was ended from outside.
+    ///
+    /// # Panics
+    ///
+    /// With its story, if it never ends by itself, is held, is not there, has an output of another shape, calls an
+    /// activity that is neither registered nor mocked, or is not deterministic: what has ended is replayed.
+    pub fn output(&self) -> Result<T, OrchestrationError>
+    where
+        T: DeserializeOwned,
+    {
+        let until = self.world().now.after(EVER);
+        loop {
+            let status = self.status();
+            if let Some(hold) = status.hold() {
+                panic!("{} is held: {}\n{}", self.id, hold.message, self.story());
+            }
+            match status.runtime_status() {
+                RuntimeStatus::Completed => {
+                    let output = status.row().output.clone().unwrap_or_else(Payload::null);
+                    return Ok(output.to().unwrap_or_else(|error| {
+                        panic!("the output has another shape: {error}\n{}", self.story())
+                    }));
+                }
+                RuntimeStatus::Failed => {
+                    let failure = status.failure().cloned();
+                    return Err(failure.map_or_else(
+                        || OrchestrationError::new("Failed", "without a reason"),
+                        OrchestrationError::from_failure,
+                    ));
+                }
+                RuntimeStatus::Terminated | RuntimeStatus::Canceled => {
+                    let reason = status.output::<String>().ok().flatten().unwrap_or_default();
+                    return Err(OrchestrationError::new("Terminated", reason));
+                }
+                RuntimeStatus::Running
+                | RuntimeStatus::Pending
+                | RuntimeStatus::Suspended
+                | RuntimeStatus::ContinuedAsNew => {}
+            }
+            if !self.world().step(until) {
+                panic!(
+                    "{} does not end by itself: it waits for something from outside\n{}",
+                    self.id,
+                    self.story()
+                );
+            }
+        }
+    }
+
+    fn envelope(&self, command: Command) -> Envelope {
+        let id = EnvelopeId(format!("test-{}", self.world().number()).into());
+        Envelope { id, instance: self.id.clone(), run: None, command }
+    }
+
+    fn command(&self, envelope: Envelope) {
+        let what = envelope.command.clone();
+        let answer = self.world().command(envelope);
+        match answer {
+            Some(Answer::Accepted) => {}
+            other => panic!("{} does not take {what:?}: {other:?}\n{}", self.id, self.story()),
+        }
+    }
+}
+
+fn raise<E: Serialize + ?Sized>(name: &str, payload: &E) -> Command {
+    let input = Payload::of(payload)
+        .unwrap_or_else(|error| panic!("the payload of event {name:?} has no JSON form: {error}"));
+    Command::Raise { name: name.into(), input }
+}
+
+impl<T> fmt::Debug for TestInstance<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestInstance").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! What runs in the place of an activity, and what was asked of it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use durable_machine::model::{Failure, InstanceId, Payload, StartAttempt, Timestamp};
+use serde::de::DeserializeOwned;
+
+use crate::activity::{Activity, ActivityReturn};
+use crate::error::{ActivityError, payload_failure};
+use crate::time::to_utc;
+
+/// Runs in the place of an activity.
+pub(super) type Mock = Rc<dyn Fn(&MockCall, Payload) -> Result<Payload, Failure>>;
+
+/// The attempt that a mock answers.
+#[derive(Debug)]
+pub struct MockCall {
+    instance: InstanceId,
+    attempt: u32,
+    number: u32,
+    at: Timestamp,
+    takes: Cell<Duration>,
+}
+
+impl MockCall {
+    pub(super) fn new(start: &StartAttempt, number: u32, at: Timestamp) -> Self {
+        Self {
+            instance: start.attempt.key.instance.clone(),
+            attempt: start.attempt.attempt.0,
+            number,
+            at,
+            takes: Cell::new(Duration::ZERO),
+        }
+    }
+
+    /// The instance whose orchestrator made the call.
+    #[must_use]
+    pub fn instance_id(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    /// Which attempt of the call this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// How often this activity was begun in the hub, this time included: attempts of all calls.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The hub's clock.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        to_utc(self.at)
+    }
+
+    /// Says how long the attempt takes, in virtual time; none, where nothing is said. One that takes longer than
+    /// its limit fails by that.
+    pub fn takes(&self, duration: Duration) {
+        self.takes.set(duration);
+    }
+
+    pub(super) fn duration(&self) -> Duration {
+        self.takes.get()
+    }
+}
+
+/// A mock that knows the activity's types.
+pub(super) fn typed<A: Activity, R: ActivityReturn<Output = A::Output>>(
+    mock: impl Fn(&MockCall, A::Input) -> R + 'static,
+) -> Mock {
+    Rc::new(move |call, input| {
+        let input = input.to().map_err(|error| {
+            payload_failure(format_args!("the input of activity {:?}", A::NAME), &error)
+        })?;
+        let output = mock(call, input).into_result().map_err(ActivityError::into_failure)?;
+        Payload::of(&output).map_err(|error| {
+            payload_failure(format_args!("the output of activity {:?}", A::NAME), &error)
+        })
+    })
+}
+
+/// An attempt that was begun.
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    pub(super) start: StartAttempt,
+    pub(super) at: Timestamp,
+    pub(super) result: Result<Payload, Failure>,
+}
+
+/// One attempt of an activity, as a test looks at it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestCall<I> {
+    /// The instance whose orchestrator made the call.
+    pub instance: InstanceId,
+    /// What the activity was called with.
+    pub input: I,
+    /// Which attempt of the call it was, from 1.
+    pub attempt: u32,
+    /// How long after the hub's start it began.
+    pub began: Duration,
+    /// The kind of its error; `None` where it succeeded.
+    pub error: Option<String>,
+}
+
+impl<I: DeserializeOwned> TestCall<I> {
+    /// # Panics
+    ///
+    /// If the recorded input has another shape.
+    pub(super) fn of(begun: &Begun, since: Timestamp) -> Self {
+        let input = begun.start.input.to().unwrap_or_else(|error| {
+            panic!("an input of activity {:?} has another shape: {error}", begun.start.name)
+        });
+        Self {
+            instance: begun.start.attempt.key.instance.clone(),
+            input,
+            attempt: begun.start.attempt.attempt.0,
+            began: begun.at.since(since),
+            error: begun.result.as_ref().err().map(|failure| failure.kind.clone()),
+        }
+    }
+}
+
+impl<I: fmt::Debug> fmt::Display for TestCall<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} by {}, attempt {}", self.input, self.instance, self.attempt)
+    }
+}
