@@ -22,6 +22,10 @@ use crate::service::{Fault, Op, Row};
 
 /// Looks at what is stored that may turn out to be outdated, before a start gives up.
 const LOOKS_MAX: usize = 20;
+/// Times that a start is sent whose answer is lost each time.
+const LOST_MAX: u32 = 5;
+/// The wait after the first of them; each further one is twice as long.
+const LOST_WAIT: Duration = Duration::from_millis(100);
 /// How long the store object of the owner waits with what its client is going to hand over itself.
 const HANDED_OVER_WITHIN: Duration = Duration::from_millis(200);
 /// How long the caller of a start waits for the owner to be told.
@@ -39,7 +43,7 @@ pub(super) async fn accept(
 ) -> Result<AcceptOutcome, StoreError> {
     let partition = acceptance.instance.partition(inner.hub.partitions);
     let key = keys::partition(partition);
-    let mut lost = None;
+    let (mut lost, mut times_lost) = (None, 0);
     let created = inner.sequence();
     let (rows, new) = new_rows(&key, acceptance, created);
     let (ops, blobs) = rows.finish(0);
@@ -54,6 +58,11 @@ pub(super) async fn accept(
             Err(Fault::Refused { status: 409, .. }) => {}
             // Another try tells: what was applied is in its way.
             Err(fault @ Fault::Unknown { .. }) => {
+                times_lost += 1;
+                if times_lost == LOST_MAX {
+                    return Err(maybe_applied(fault));
+                }
+                tokio::time::sleep(LOST_WAIT * 2_u32.pow(times_lost - 1)).await;
                 lost = Some(fault);
                 continue;
             }
@@ -290,11 +299,12 @@ pub(super) async fn put_surely(
     partition: PartitionId,
     wire: &Wire,
 ) -> Result<(), StoreError> {
-    let text = wire::text(&inner.container, wire).await?;
     let queue = inner.queue(partition)?;
     let mut tries = 0;
     loop {
         tries += 1;
+        // A blob of its own for each message: it goes with the first that has done its work.
+        let text = wire::text(&inner.container, wire).await?;
         match queue.put(&text).await {
             Ok(()) => return Ok(()),
             Err(Fault::Unknown { .. }) if tries < PUT_TRIES => {}

@@ -145,7 +145,8 @@ pub(super) async fn send(
                     prepared.unsettled = false;
                 }
                 Settled::Failed(error) => {
-                    if matches!(error, StoreError::Unknown(_)) {
+                    // Asked again, the same commit is settled first.
+                    if matches!(error, StoreError::Unknown(_) | StoreError::Busy { .. }) {
                         committer.prepared = Some(prepared);
                     } else {
                         opened.cache().refused();
@@ -222,6 +223,9 @@ async fn settle(
             Ok(None) => {
                 let what = format!("the head row of partition {} is gone", opened.key);
                 return Settled::Failed(StoreError::Unusable(what));
+            }
+            Err(HeadFault::Storage(fault @ Fault::Throttled { .. })) => {
+                return Settled::Failed(not_applied(fault));
             }
             Err(HeadFault::Storage(fault)) if began.elapsed() >= SETTLING_MAX => {
                 return Settled::Failed(StoreError::Unknown(Box::new(fault)));

@@ -71,7 +71,7 @@ pub(super) async fn open(
     for _ in 0..LOOKS_MAX {
         let found = match parts.table.get(keys::HUB, keys::HUB).await {
             Ok(found) => found,
-            Err(fault) if fault.is_refused_as(&["TableNotFound"]) => None,
+            Err(fault) if fault.is_refused_as(&["TableNotFound", "TableBeingDeleted"]) => None,
             Err(fault) => return Err(not_applied(fault)),
         };
         match found {

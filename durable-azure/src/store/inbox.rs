@@ -96,10 +96,10 @@ impl Inbox {
     /// Of an opening at this moment, with the acceptance rows that were found after it.
     pub(super) fn new(
         opened_at: Timestamp,
-        consumed: BTreeMap<EnvelopeId, Timestamp>,
+        consumed: impl IntoIterator<Item = EnvelopeId>,
         starts: Vec<Acceptance>,
     ) -> Self {
-        let consumed = consumed.into_iter().collect();
+        let consumed = consumed.into_iter().map(|id| (id, opened_at)).collect();
         let mut inbox = Self { opened_at, consumed, ..Self::default() };
         inbox.scanned(starts);
         inbox

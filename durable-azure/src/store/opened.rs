@@ -102,7 +102,7 @@ pub(super) async fn open(
         inner.acceptances(&key),
     )?;
     let (messages, outbox) = read_outbox(inner, &outbox, &row).await?;
-    let (consumed, consumed_rows) = read_consumed(inner, &consumed, &row).await?;
+    let (consumed, consumed_rows) = read_consumed(inner, &consumed, opened_at).await?;
     let snapshot = Snapshot {
         fence: row.fence,
         head: row.head.clone(),
@@ -123,7 +123,7 @@ pub(super) async fn open(
             consumed: consumed_rows,
         }),
         cache: Mutex::default(),
-        inbox: Mutex::new(Inbox::new(opened_at, consumed, starts)),
+        inbox: Mutex::new(Inbox::new(opened_at, consumed.into_keys(), starts)),
         poke: Notify::new(),
         stopped: watch::Sender::new(false),
     });
@@ -237,20 +237,17 @@ async fn read_outbox(
 
 type ConsumedIds = BTreeMap<EnvelopeId, Timestamp>;
 
-/// The ids that are still remembered, and the rows of all that are there.
+/// The ids that are still remembered, and the rows of all that are there: for an hour from this opening on, since
+/// what they stand for may be in the queue again.
 async fn read_consumed(
     inner: &Inner,
     rows: &[Row],
-    head: &HeadRow,
+    opened_at: Timestamp,
 ) -> Result<(ConsumedIds, VecDeque<(Timestamp, String)>), StoreError> {
-    let oldest = head.head.time.as_micros().saturating_sub(CONSUMED_KEPT_MICROS);
     let (mut ids, mut kept) = (BTreeMap::new(), VecDeque::new());
     for row in rows {
         let at = row.key.split('|').nth(1).and_then(keys::read_time).unwrap_or_default();
-        kept.push_back((at, row.key.clone()));
-        if at.as_micros() < oldest {
-            continue;
-        }
+        kept.push_back((at.max(opened_at), row.key.clone()));
         let body = body::read_fixed(&inner.container, row).await?;
         let found: Vec<EnvelopeId> = body::decode(&body)
             .map_err(|error| super::failure::corrupt(&row.partition, &row.key, error))?;

@@ -99,6 +99,26 @@ fn a_start_accepted_while_its_partition_is_given_back_reaches_the_next_owner() {
 }
 
 #[test]
+fn what_was_consumed_is_recognised_for_an_hour_from_each_opening_on() {
+    run(async {
+        const HOUR: i64 = 3_600_000_000;
+        let store = open(&options(1)).await;
+        let owned: Arc<dyn Store> = Arc::new(store.clone());
+        let (mut owner, _) = Owner::open(&owned, P0).await;
+        owner.commit(at(0), vec![begin_fresh("a", 1, at(0))]).await;
+        let mut commit = owner.group(at(1), vec![]);
+        commit.consumed = vec![remember("e")];
+        owner.give(commit).await.expect("applied");
+        // It died before its message was removed, and nobody opened the partition for a day.
+        for day in 1..3 {
+            let (mut next, snapshot) = Owner::open(&owned, P0).await;
+            assert_eq!(snapshot.consumed.len(), 1);
+            next.commit(at(24 * HOUR * day), vec![begin_fresh(&format!("b{day}"), 1, at(1))]).await;
+        }
+    });
+}
+
+#[test]
 fn a_start_is_fresh_where_nothing_else_of_its_id_can_be_stored() {
     run(async {
         let options = options(1);

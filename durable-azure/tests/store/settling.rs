@@ -90,6 +90,41 @@ fn a_commit_is_applied_once_whatever_becomes_of_its_answer() {
 }
 
 #[test]
+fn what_became_of_a_commit_is_asked_for_when_storage_wants_to_be_asked() {
+    run(async {
+        let hub = Faulty::new().await;
+        let (mut owner, _) = Owner::open(&hub.dynamic(), P0).await;
+        let table = |fault| Rule::new(fault).service(Service::Table);
+        let lost = table(Fault::CutAfter).path("$batch").at_most(1);
+        let busy = table(Fault::BusyRetryAfter).method("GET").retry_after(20);
+        hub.proxy.set_plan(Plan::none().rule(lost).rule(busy));
+        let commit = owner.group(at(1), vec![begin_fresh("a", 1, at(1))]);
+        match hub.store.commit(owner.fence, Arc::new(commit.clone())).await {
+            Err(StoreError::Busy { retry_after, .. }) => {
+                assert_eq!(retry_after, Duration::from_secs(20));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(hub.proxy.counts().faults(Fault::BusyRetryAfter), 1);
+        hub.proxy.set_plan(Plan::none());
+        hub.commit(&owner, commit).await.expect("applied before");
+        let history = hub.direct.history(&id("a")).await.expect("no fault");
+        assert_eq!(history.map(|rows| rows.len()), Some(1));
+    });
+}
+
+#[test]
+fn a_start_whose_answer_is_lost_each_time_is_not_sent_for_ever() {
+    run(async {
+        let hub = Faulty::new().await;
+        hub.meet(Fault::TimedOut, 1000);
+        let accepted = hub.store.accept(&start("a", 1)).await;
+        assert!(matches!(accepted, Err(StoreError::Unknown(_))), "{accepted:?}");
+        assert_eq!(hub.proxy.counts().faults(Fault::TimedOut), 5);
+    });
+}
+
+#[test]
 fn a_start_is_accepted_once_whatever_becomes_of_its_answer() {
     run(async {
         let hub = Faulty::new().await;
