@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use durable_machine::model::{Fence, InstanceId, PartitionId};
+use durable_machine::model::{Fence, InstanceId, PartitionId, Timestamp};
 use durable_machine::partition::{Answer, AttemptKey, Effect, Input, Partition, Stats, Turn};
 use durable_machine::store::{ArrivalPosition, Arrivals, Commit, StoredInstance, TimerPage};
 use futures::stream::FuturesUnordered;
@@ -50,10 +50,13 @@ pub(super) enum Exit {
 
 type Waiting = Pin<Box<dyn Future<Output = Done> + Send>>;
 
+/// Where a page of due times begins.
+type TimersAfter = Option<(Timestamp, InstanceId)>;
+
 /// The answer of a store call.
 enum Done {
     Loaded(InstanceId, Result<Option<Box<StoredInstance>>, StoreError>),
-    Timers(Result<TimerPage, StoreError>),
+    Timers(TimersAfter, Result<TimerPage, StoreError>),
     Arrivals(Result<Arrivals, StoreError>),
     Committed(Arc<Commit>, Instant, Result<(), StoreError>),
     Posted(PartitionId, Result<(), StoreError>),

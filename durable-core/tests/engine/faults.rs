@@ -365,3 +365,27 @@ fn a_full_disk_refuses_starts_keeps_reading_and_work_resumes_by_itself() {
 fn ended(error: ClientError) -> Result<(), ClientError> {
     if matches!(error, ClientError::Ended { .. }) { Ok(()) } else { Err(error) }
 }
+
+#[test]
+fn due_times_that_cannot_be_read_yet_are_read_later() {
+    tell(Hub::in_memory(), |hub: Hub| async move {
+        let opened = Arc::new(Mutex::new(0));
+        let (opens, mut reads) = (opened.clone(), 0);
+        hub.faults.plan(move |_, method| {
+            *opens.lock().expect("no panic here") += u32::from(method == "open");
+            reads += u32::from(method == "timers");
+            (method == "timers" && reads <= 5).then_some(Fault::Busy)
+        });
+        let mut registry = Registry::new();
+        registry.register_orchestrator_fn("sleeps", |ctx, (): ()| async move {
+            ctx.sleep(millis(5)).await;
+            Ok(())
+        });
+        let worker = hub.worker(registry).await;
+        let handle = worker.client().start_by_name("sleeps", &()).await.expect("started");
+        handle.output_within(PATIENCE).await.expect("completed");
+        until("they are read", || async { hub.faults.injected() == 5 }).await;
+        worker.shutdown().await.expect("a clean end");
+        assert_eq!(*opened.lock().expect("no panic here"), 1, "its memory is kept");
+    });
+}

@@ -10,12 +10,15 @@ use durable_machine::store::{AcceptedStart, Arrivals, Commit};
 use futures::stream::StreamExt;
 
 use super::effects::input_of;
-use super::{Done, Driver, Exit};
+use super::{Done, Driver, Exit, TimersAfter};
 use crate::store::StoreError;
 use crate::telemetry;
 
 /// Starts and commands read in one go.
 const ARRIVAL_PAGE: usize = 500;
+
+/// Due times read in one go.
+const TIMER_PAGE: usize = 1000;
 
 /// How long to wait before a read that failed is tried again.
 const READ_AGAIN: Duration = Duration::from_millis(200);
@@ -51,8 +54,12 @@ impl Driver {
                 let after = self.read_failed("an instance", &error)?;
                 self.load(instance, after);
             }
-            Done::Timers(Ok(page)) => self.partition.handle(now, Input::TimersLoaded(page)),
-            Done::Timers(Err(error)) => {
+            Done::Timers(_, Ok(page)) => self.partition.handle(now, Input::TimersLoaded(page)),
+            Done::Timers(after, Err(StoreError::Busy { retry_after, reason })) => {
+                tracing::debug!(partition = self.opening.partition.0, reason, "due times wait");
+                self.load_timers(after, retry_after);
+            }
+            Done::Timers(_, Err(error)) => {
                 // The page asked for is asked for again when the partition is opened again.
                 return Err(Exit::Reopen(format!("due times cannot be read: {error}")));
             }
@@ -169,6 +176,17 @@ impl Driver {
             }
             let found = store.load(&instance).await;
             Done::Loaded(instance, found.map(|found| found.map(Box::new)))
+        }));
+    }
+
+    pub(super) fn load_timers(&mut self, from: TimersAfter, after: Duration) {
+        let (store, partition) = (self.shared.store.clone(), self.opening.partition);
+        self.store_calls.push(Box::pin(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            let page = store.timers(partition, from.clone(), TIMER_PAGE).await;
+            Done::Timers(from, page)
         }));
     }
 

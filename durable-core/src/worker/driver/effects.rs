@@ -12,9 +12,6 @@ use crate::telemetry;
 use crate::worker::executor::{Job, Report};
 use crate::worker::mailbox::Mail;
 
-/// Due times read in one go.
-const TIMER_PAGE: usize = 1000;
-
 /// How long storage has to take a batch of messages to another partition.
 const POST_MAX: Duration = Duration::from_secs(30);
 
@@ -23,13 +20,7 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Load(instance) => self.load(instance, Duration::ZERO),
-                Effect::LoadTimers(after) => {
-                    let store = self.shared.store.clone();
-                    let partition = self.opening.partition;
-                    self.store_calls.push(Box::pin(async move {
-                        Done::Timers(store.timers(partition, after, TIMER_PAGE).await)
-                    }));
-                }
+                Effect::LoadTimers(after) => self.load_timers(after, Duration::ZERO),
                 Effect::StartAttempt(start) => {
                     // A stopping worker leaves it to the next one.
                     if self.stop_at.is_none() {
