@@ -2,5 +2,7 @@
 //! `cargo run --example order`.
 
 mod crash_store;
+mod place;
 
 pub use crash_store::{CrashStore, Side};
+pub use place::{Error, Place, follow};

@@ -1,4 +1,6 @@
+mod approval;
 mod documentation;
+mod fan_out;
 mod hello;
 mod order;
 mod order_azure;
