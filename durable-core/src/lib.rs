@@ -150,3 +150,8 @@ pub use durable_core_macros::activity;
 /// assert_eq!(sum::NAME, "Sum");
 /// ```
 pub use durable_core_macros::orchestrator;
+
+/// The programs in the guide compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/determinism.md")]
+struct Determinism;

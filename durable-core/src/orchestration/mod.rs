@@ -4,6 +4,7 @@
 //! function runs again from its start and is given the same answers, up to where it was. So it must do
 //! the same each time: what depends on clocks, random numbers, files or the network belongs into
 //! activities, and [`OrchestrationContext`] has replay-safe forms of the small things.
+//! [`#[orchestrator]`](macro@crate::orchestrator) refuses what it can see to break this.
 //!
 //! # Waiting for several things
 //!

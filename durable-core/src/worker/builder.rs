@@ -74,7 +74,10 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many blocking activities run at once. Default: twice the cores.
+    /// How many blocking activities run at once; the rest waits in order. Default: twice the cores.
+    ///
+    /// Nobody can take a thread away: an activity that ignores its cancellation keeps its place until it
+    /// returns. [`check_cancelled`](crate::ActivityContext::check_cancelled) now and then ends it earlier.
     pub fn max_blocking_activities(mut self, max: usize) -> Self {
         self.options.blocking_activities_max = max;
         self

@@ -17,7 +17,6 @@ on_every_store! {
     a_permanent_error_is_not_retried,
     an_attempt_that_takes_too_long_is_told_and_retried,
     a_panicking_activity_fails_its_call_and_nothing_else,
-    a_blocking_activity_does_not_block_the_others,
     an_unknown_activity_fails_the_call_by_name,
     an_error_keeps_its_type_across_the_boundary,
     the_idempotency_key_is_one_for_all_attempts_and_owners,
@@ -205,44 +204,6 @@ async fn a_panicking_activity_fails_its_call_and_nothing_else(hub: Hub) {
     let cause = failure.cause.expect("the original");
     assert_eq!((cause.class, &*cause.message), (FailureClass::Panic, "no 13 please"));
     assert_eq!(outcome(&worker, 14).await.expect("the worker goes on"), 14);
-}
-
-#[activity(blocking)]
-fn block(ctx: ActivityContext, State(gate): State<Arc<Gate>>) -> Result<String, ActivityError> {
-    gate.entered.store(true, Ordering::SeqCst);
-    while !gate.open.load(Ordering::SeqCst) {
-        ctx.check_cancelled()?;
-        std::thread::sleep(millis(1));
-    }
-    Ok(std::thread::current().name().unwrap_or_default().to_owned())
-}
-
-#[derive(Default)]
-struct Gate {
-    entered: AtomicBool,
-    open: AtomicBool,
-}
-
-#[orchestrator]
-async fn blocked(ctx: OrchestrationContext) -> Result<String, OrchestrationError> {
-    Ok(ctx.call(block, &()).await?)
-}
-
-async fn a_blocking_activity_does_not_block_the_others(hub: Hub) {
-    let gate = Arc::new(Gate::default());
-    let mut registry = calling(None, |_, input: u32| async move { Ok(input) });
-    registry.register(block).register(blocked).state(gate.clone());
-    let worker = hub.builder(registry).max_blocking_activities(2).start().await.expect("started");
-    let mut handles = Vec::new();
-    for _ in 0..4 {
-        handles.push(worker.client().start(blocked, ()).await.expect("started"));
-    }
-    until("one blocks", || async { gate.entered.load(Ordering::SeqCst) }).await;
-    assert_eq!(outcome(&worker, 7).await.expect("others go on"), 7);
-    gate.open.store(true, Ordering::SeqCst);
-    for handle in handles {
-        handle.output().await.expect("completed");
-    }
 }
 
 async fn an_unknown_activity_fails_the_call_by_name(hub: Hub) {

@@ -3,6 +3,7 @@
 //! Each test is a story told with the public interface alone. [`on_every_store!`] runs it on hubs in
 //! memory and on one in a file.
 
+mod blocking;
 mod calls;
 mod client;
 mod eviction;

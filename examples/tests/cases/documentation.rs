@@ -320,3 +320,34 @@ fn the_fields_and_workloads_of_the_benchmarks_are_described() {
         assert!(known || name == "chain5_seq", "there is no workload {name}");
     }
 }
+
+/// What the guide says that the engine and the compiler say is what they say.
+#[test]
+fn the_guide_quotes_real_sentences() {
+    use durable_core::machine::model::EventSeq;
+    use durable_core::machine::replay::{Divergence, Orchestration};
+
+    // A quotation begins each line with a mark, and lines end where they have to.
+    let one_line = |text: &str| text.replace("\n> ", " ").replace('\n', " ");
+    let guide = read("docs/guide/determinism.md");
+    let calls = |name| format!("call 0 of activity {name:?}");
+    let divergence = Divergence {
+        seq: EventSeq(1),
+        recorded: calls("reserve"),
+        actual: format!("asks for {}", calls("charge")),
+    };
+    for sentence in [Orchestration::foreign_await().message.to_string(), divergence.to_string()] {
+        assert!(one_line(&guide).contains(&sentence), "the guide does not say: {sentence}");
+    }
+
+    let programs = "durable-core/macros/tests/refusals/programs";
+    let refusal = read(&format!("{programs}/imports.stderr"));
+    for line in refusal.lines().take(2) {
+        assert!(guide.contains(line), "the guide shows another error than: {line}");
+    }
+    let unknown_key = read(&format!("{programs}/allow.stderr"));
+    let keys = unknown_key.split_once("The keys are ").and_then(|(_, rest)| rest.lines().next());
+    for key in keys.expect("a list").split(", ") {
+        assert!(guide.contains(&format!("\n| {key} |")), "the guide has no row for {key}");
+    }
+}

@@ -231,13 +231,18 @@ impl<'ast> Visit<'ast> for Body<'_, '_> {
     }
 
     fn visit_expr_call(&mut self, call: &'ast ExprCall) {
-        if let Expr::Path(path) = &*call.func
-            && path.qself.is_none()
+        let Expr::Path(path) = &*call.func else { return visit::visit_expr_call(self, call) };
+        // What takes the context knows what it is for: no function of another crate does.
+        if call.args.iter().any(|argument| self.is_context(argument)) {
+            call.args.iter().for_each(|argument| self.visit_expr(argument));
+            return;
+        }
+        if path.qself.is_none()
             && path.path.leading_colon.is_none()
-            && path.path.segments.len() == 1
+            && let [name] = &segments(&path.path)[..]
         {
             let arguments: Vec<_> = call.args.iter().collect();
-            self.bare_call(&plain(&path.path.segments[0].ident), &arguments, &path.path);
+            self.bare_call(name, &arguments, &path.path);
         }
         visit::visit_expr_call(self, call);
     }

@@ -120,6 +120,7 @@ fn imports_and_aliases_of_the_body_are_followed() {
 #[test]
 fn it_is_found_wherever_it_is() {
     check("a(|| Instant::now())", &["clock Instant::now"]);
+    check("helper(&ctx, Utc::now())", &["clock Utc::now"]);
     check("a.unwrap_or_else(Utc::now)", &["clock Utc::now"]);
     check("async move { if x { loop { Utc::now(); } } }.await", &["clock Utc::now"]);
     check(
@@ -232,7 +233,7 @@ fn what_merely_has_such_a_name_is_left_alone() {
         "use crate::model::Instant; Instant::now()",
         "mod fs { fn read(x: u8) { } } fs::read(1)",
         "self::sleep(d); super::time::sleep(d); crate::env::var(x); Self::random()",
-        "sleep(&ctx, d); sleep(ctx.clone(), d); spawn(&ctx); random(1); timeout(ctx, d)",
+        "time::sleep(&ctx, d); sleep(&ctx, d); sleep(ctx.clone(), d); spawn(&ctx); random(1); timeout(ctx, d)",
         "self.clock.now(); x.spawn(y); x.timeout(d); y.elapsed(); sleep; random",
         "mine::thread::spawn(x); mine::env::var(x); mine::sleep(d)",
         "StdRng::seed_from_u64(7); fastrand::Rng::with_seed(7); rand::distr::Uniform::new(1, 2)",
