@@ -414,13 +414,20 @@ where
     Arc::new(move |context, input| {
         let started = input
             .to::<I>()
-            .map(|input| function(OrchestrationContext::new(context), input))
+            .map(|input| function(OrchestrationContext::new(context.clone()), input))
             .map_err(|error| {
                 payload_failure(format_args!("the input of orchestrator {name:?}"), &error)
             });
         let name = name.clone();
         Box::pin(async move {
-            let output = started?.await.into_result().map_err(OrchestrationError::into_returned)?;
+            let returned = started?.await.into_result().map_err(OrchestrationError::into_returned);
+            if let Err(failure) = &returned
+                && let Some(Err(error)) = context.continues_with(failure).map(Payload::to::<I>)
+            {
+                let what = format_args!("the input with which orchestrator {name:?} continues");
+                return Err(payload_failure(what, &error));
+            }
+            let output = returned?;
             // The machine refuses an output that is too large.
             Payload::of(&output).map_err(|error| {
                 payload_failure(format_args!("the output of orchestrator {name:?}"), &error)

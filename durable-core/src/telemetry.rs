@@ -7,6 +7,8 @@
 pub const INSTANCES_STARTED: &str = "durable_instances_started_total";
 /// Counter: runs that ended.
 pub const INSTANCES_ENDED: &str = "durable_instances_ended_total";
+/// Counter: executions that ended to begin the next one of their run.
+pub const EXECUTIONS_CONTINUED: &str = "durable_executions_continued_total";
 /// Gauge: instances in memory.
 pub const INSTANCES_RESIDENT: &str = "durable_instances_resident";
 /// Gauge: bytes that orchestrations in memory are taken to cost.

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use durable_machine::model::{
-    DeadLetter, Event, Failure, Hold, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow,
-    UnconsumedEvent,
+    DeadLetter, Event, ExecutionNumber, Failure, Hold, InstanceId, Payload, RunNumber,
+    RuntimeStatus, StatusRow, UnconsumedEvent,
 };
 use serde::de::DeserializeOwned;
 
@@ -31,6 +31,12 @@ impl InstanceStatus {
     #[must_use]
     pub fn run(&self) -> RunNumber {
         self.row.run
+    }
+
+    /// The execution of that run: one more after each continue-as-new.
+    #[must_use]
+    pub fn execution(&self) -> ExecutionNumber {
+        self.row.execution
     }
 
     /// The name of its orchestrator.

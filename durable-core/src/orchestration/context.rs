@@ -20,7 +20,9 @@ use super::combine::{Race, RaceAll, TryJoinAll};
 use super::events::{EventName, WaitEvent};
 use super::futures::{Call, Sleep};
 use crate::activity::Activity;
-use crate::error::{CallError, Subject, name_failure, name_problem, payload_failure};
+use crate::error::{
+    CallError, OrchestrationError, Subject, name_failure, name_problem, payload_failure,
+};
 use crate::ids::IntoInstanceId;
 use crate::time::{from_utc, to_utc};
 
@@ -47,7 +49,7 @@ impl OrchestrationContext {
         self.context.key().run
     }
 
-    /// The execution of that run.
+    /// The execution of that run: 0 at first, one more after each [`continue_as_new`](Self::continue_as_new).
     #[must_use]
     pub fn execution(&self) -> ExecutionNumber {
         self.context.key().execution
@@ -215,6 +217,47 @@ impl OrchestrationContext {
             Payload::of(payload).map_err(|error| failed(payload_failure("the payload", &error)))?;
         self.context.send_event(instance, name.clone(), payload);
         Ok(())
+    }
+
+    /// Ends this execution and begins the next one of the same run, with this input and an empty history: how
+    /// an orchestrator goes on for ever. It happens where the orchestrator returns what this gives.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn clean_up(day: u32) -> Result<(), ActivityError> { Ok(()) }
+    /// #[orchestrator]
+    /// async fn every_day(ctx: OrchestrationContext, day: u32) -> Result<(), OrchestrationError> {
+    ///     ctx.call(clean_up, &day).await?;
+    ///     ctx.sleep(hours(24)).await;
+    ///     return ctx.continue_as_new(&(day + 1));
+    /// }
+    /// ```
+    ///
+    /// - External events that this execution has not consumed are the first that the next one gets, in their
+    ///   order.
+    /// - What is open is given up: activities are cancelled and their results dropped, timers are removed.
+    /// - Id, run, tags, version and custom status stay; the status shows the new input, and
+    ///   the history the new execution. A caller that waits for the output goes
+    ///   on waiting.
+    ///
+    /// The input has to be one that the orchestrator takes: with another shape the instance fails here, and
+    /// not in the next execution. So it does where the orchestrator calls this and returns a value after all.
+    ///
+    /// # Errors
+    ///
+    /// Always: the error ends the code, also by `?` from a helper function, and has to be returned as it is.
+    /// Where the input has no JSON form or is too large, it says so, and the instance fails with it.
+    #[must_use = "the execution ends only where its orchestrator returns this: `return ctx.continue_as_new(…)`"]
+    pub fn continue_as_new<T>(
+        &self,
+        input: &(impl Serialize + ?Sized),
+    ) -> Result<T, OrchestrationError> {
+        let failure = match Payload::of(input) {
+            Ok(input) => self.context.continue_as_new(input),
+            Err(error) => payload_failure("the input of the next execution", &error),
+        };
+        Err(OrchestrationError::from_failure(failure))
     }
 
     /// Shows a value to whoever looks at the instance's status: progress, the current step.

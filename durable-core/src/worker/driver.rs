@@ -139,11 +139,12 @@ impl Driver {
             if let Err(exit) = self.poll_store() {
                 break exit;
             }
-            if let Err(exit) = self.commit() {
-                break exit;
-            }
+            let more = match self.commit() {
+                Ok(more) => more,
+                Err(exit) => break exit,
+            };
             let ready = std::mem::take(&mut self.ready);
-            let progressed = !ready.is_empty();
+            let progressed = more || !ready.is_empty();
             self.run_effects(ready);
             let effects = self.partition.take_effects();
             let progressed = progressed || !effects.is_empty();
@@ -291,6 +292,7 @@ impl Driver {
             (telemetry::COMMITS, now.commits, then.commits),
             (telemetry::INSTANCES_STARTED, now.started, then.started),
             (telemetry::INSTANCES_ENDED, now.ended, then.ended),
+            (telemetry::EXECUTIONS_CONTINUED, now.continued, then.continued),
             (telemetry::REPLAYS, now.replays, then.replays),
             (telemetry::EVICTIONS, now.evictions, then.evictions),
             (telemetry::DROPPED, now.dropped, then.dropped),

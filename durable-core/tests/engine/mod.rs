@@ -10,6 +10,7 @@ mod eviction;
 mod faults;
 mod faulty;
 mod fleet;
+mod generations;
 mod hub;
 mod neighbours;
 mod offers;

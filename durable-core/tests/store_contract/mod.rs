@@ -51,6 +51,7 @@ macro_rules! contract_tests {
             history_comes_back_to_the_letter_and_in_order,
             an_ended_instance_is_loaded_without_its_history,
             continue_as_new_shows_only_the_newest_execution,
+            a_run_may_begin_and_continue_in_one_commit,
             a_rewind_begins_the_next_execution_of_an_ended_run,
             a_new_run_hides_every_row_of_the_old_one,
             timers_come_in_order_of_time_and_id,

@@ -520,6 +520,37 @@ pub(crate) async fn continue_as_new_shows_only_the_newest_execution(make: Make<'
     assert_eq!(history_rows(&store, "a").await.len(), 2);
 }
 
+pub(crate) async fn a_run_may_begin_and_continue_in_one_commit(make: Make<'_>) {
+    let subject = make(1);
+    let store = subject.store();
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    // In place of an earlier run, whose rows go.
+    let mut earlier = begin("a", 1, at(1));
+    earlier.timer = timer(None, Some(100));
+    earlier.in_flight = RowChange::Set(b"{}".to_vec());
+    owner.commit(at(1), vec![earlier]).await;
+    let mut next = write(key("a", 2, 1));
+    next.history = Some(events(0, 3, 7, at(2)));
+    next.status = Some(Box::new(status_of(&next.key, RuntimeStatus::Running, at(2))));
+    next.timer = timer(None, Some(50));
+    next.in_flight = RowChange::Set(b"{\"next\":1}".to_vec());
+    owner.commit(at(2), vec![begin("a", 2, at(2)), next]).await;
+    let stored = store.load(&id("a")).await.expect("no fault").expect("stored");
+    assert_eq!(stored.status.map(|row| (row.run.0, row.execution.0)), Some((2, 1)));
+    assert_eq!(stored.history.len(), 1);
+    assert_eq!(stored.history[0].body, events(0, 3, 7, at(2)).body);
+    assert_eq!(stored.in_flight, Some(b"{\"next\":1}".to_vec()));
+    let page = store.timers(P0, None, 10).await.expect("no fault");
+    assert_eq!(page.timers, vec![(at(50), id("a"))]);
+    // A new owner finds the same.
+    let (mut owner, snapshot) = Owner::open(&store, P0).await;
+    assert_eq!(snapshot.in_flight, vec![id("a")]);
+    let mut last = write(key("a", 2, 1));
+    last.history = Some(events(3, 1, 8, at(3)));
+    owner.commit(at(3), vec![last]).await;
+    assert_eq!(history_rows(&store, "a").await.len(), 2);
+}
+
 pub(crate) async fn a_rewind_begins_the_next_execution_of_an_ended_run(make: Make<'_>) {
     let subject = make(1);
     let store = subject.store();

@@ -152,7 +152,8 @@ impl Partition {
 /// The open, running call that an answer of this attempt is for.
 fn open_call<'a>(entry: &'a mut Entry, attempt: &AttemptKey) -> Option<(&'a mut Run, CallNumber)> {
     let run = entry.active()?;
-    let fits = run.key == attempt.key
+    let old = planted!(OldExecutionAnswers) && run.key.run == attempt.key.run;
+    let fits = (run.key == attempt.key || old)
         && run.calls.get(&attempt.call).is_some_and(|open| {
             open.attempt == attempt.attempt && matches!(open.phase, Phase::Running { .. })
         });
@@ -228,6 +229,11 @@ impl Core {
                 self.take_due(instance, entry);
             }
             if matches!(entry.code, Code::Out | Code::Loading) {
+                break;
+            }
+            if entry.waits_for_first_turn()
+                && !entry.arrivals.front().is_some_and(Arrival::may_precede_first_turn)
+            {
                 break;
             }
             let outdated = !planted!(AbsenceCached)
@@ -440,14 +446,7 @@ impl Core {
             return;
         };
         // Commands that reached the instance while it was pending hold for its first turn.
-        let commanded = |which: fn(&Command) -> bool| {
-            entry.arrivals.iter().any(|arrival| {
-                matches!(arrival, Arrival::Command { command, run, source }
-                    if which(command)
-                        && run.is_none_or(|run| run == acceptance.run)
-                        && source.remembered().is_none_or(|id| !self.known.holds(id)))
-            })
-        };
+        let commanded = |which| self.commanded(entry, acceptance.run, which);
         let suspended = commanded(|command| matches!(command, Command::Suspend { .. }));
         let terminated = commanded(|command| matches!(command, Command::Terminate { .. }));
         if terminated {
@@ -491,6 +490,21 @@ impl Core {
             entry.arrivals.push_front(Arrival::Stashed(stashed));
         }
         self.weigh(entry);
+    }
+
+    /// Whether such a command for a run waits to be applied.
+    pub(super) fn commanded(
+        &self,
+        entry: &Entry,
+        run: RunNumber,
+        which: fn(&Command) -> bool,
+    ) -> bool {
+        entry.arrivals.iter().any(|arrival| {
+            matches!(arrival, Arrival::Command { command, run: meant, source }
+                if which(command)
+                    && meant.is_none_or(|meant| meant == run)
+                    && source.remembered().is_none_or(|id| !self.known.holds(id)))
+        })
     }
 
     fn apply_command(
@@ -623,7 +637,7 @@ impl Core {
         let Some(run) = entry.active() else { return };
         let stashed = run.stash.len();
         let buffered = match &entry.code {
-            Code::Home(orchestration) => orchestration.buffered_events(),
+            Code::Home(orchestration) => orchestration.buffered_events() + stashed,
             Code::Away | Code::Loading | Code::Out => stashed,
         };
         // What the store accepted is taken in any case: its sender was told that it is safe.
@@ -644,8 +658,9 @@ impl Core {
         id: Option<EnvelopeId>,
     ) {
         let now = self.now;
+        let waits = entry.waits_for_first_turn();
         match &mut entry.life {
-            Life::Active(run) if run.hold.is_some() => {
+            Life::Active(run) if run.hold.is_some() || waits => {
                 run.stash.push_back(Stashed::Raise { name, input, id });
                 entry.writes.in_flight = true;
                 entry.writes.touch();

@@ -105,6 +105,12 @@ pub(super) enum Arrival {
 }
 
 impl Arrival {
+    /// Whether it may be applied between the start of an execution and its first turn: it records nothing, or
+    /// the end.
+    pub(super) fn may_precede_first_turn(&self) -> bool {
+        !matches!(self, Self::Command { command: Command::Suspend { .. }, .. })
+    }
+
     /// Whether it may be about something that the store has and this owner has not read.
     pub(super) fn comes_from_outside(&self) -> bool {
         match self {
@@ -151,6 +157,8 @@ pub(super) struct Stored {
 /// What the next commit that includes the instance has to write, and the effects that belong to it.
 #[derive(Default)]
 pub(super) struct Writes {
+    /// Executions that ended and were continued since the last commit: what there is to write of them.
+    closed: Vec<InstanceWrite>,
     events: EventEncoder,
     first: EventSeq,
     last_at: Timestamp,
@@ -178,7 +186,40 @@ impl Writes {
 
     /// Bytes of the events that wait.
     pub(super) fn bytes(&self) -> usize {
-        self.events.bytes()
+        self.events.bytes() + self.closed.iter().map(InstanceWrite::bytes).sum::<usize>()
+    }
+
+    /// Rows beside those that every instance may need.
+    pub(super) fn rows(&self) -> usize {
+        self.outgoing.len() + self.closed.iter().map(InstanceWrite::rows).sum::<usize>()
+    }
+
+    /// Executions that were continued since the last commit.
+    pub(super) fn closed(&self) -> usize {
+        self.closed.len()
+    }
+
+    /// The execution has its last event, and the next one begins: what there is to write of it is complete.
+    pub(super) fn close(&mut self, run: &Run) {
+        let (begins, history) = (std::mem::take(&mut self.begins), self.take_history());
+        self.closed.push(InstanceWrite {
+            key: run.key.clone(),
+            begins,
+            history,
+            status: begins.a_run().then(|| Box::new(run.row.clone())),
+            in_flight: RowChange::Keep,
+            timer: None,
+        });
+    }
+
+    fn take_history(&mut self) -> Option<HistoryAppend> {
+        let count = self.events.count();
+        (count > 0).then(|| HistoryAppend {
+            first: self.first,
+            count,
+            at: self.last_at,
+            body: self.events.finish(),
+        })
     }
 
     /// Adds an event to the history.
@@ -236,6 +277,7 @@ impl Writes {
     /// Answers stay, and so does what was consumed.
     pub(super) fn forget_run(&mut self) {
         let _ = self.events.finish();
+        self.closed.clear();
         self.outgoing.clear();
         self.effects.retain(|effect| matches!(effect, Effect::Answer { .. }));
         self.begins = Begins::No;
@@ -275,13 +317,21 @@ impl Entry {
             && !matches!(self.code, Code::Out | Code::Loading)
     }
 
-    /// Results and timers of a run that gives way are not the next one's, whose calls have the same
-    /// numbers.
+    /// Results, timers and stashed events of a run that gives way are not the next one's, whose calls have
+    /// the same numbers.
     pub(super) fn forget_own_arrivals(&mut self) {
         self.covered = 0;
         if planted!(ResultReachesNextRun) {
             return;
         }
+        let _ = self.forget_results();
+        self.arrivals.retain(|arrival| !matches!(arrival, Arrival::Stashed(_)));
+    }
+
+    /// Results and timers of an execution that ended are not the next one's. Says how many there were.
+    pub(super) fn forget_results(&mut self) -> usize {
+        let before = self.arrivals.len();
+        self.covered = 0;
         for arrival in &mut self.arrivals {
             if let Arrival::Settled { report, .. } = arrival
                 && let Some(report) = report.take()
@@ -294,12 +344,14 @@ impl Entry {
             | Arrival::Command { .. }
             | Arrival::Message { .. }
             | Arrival::Reported(_)
-            | Arrival::Dead(_) => true,
+            | Arrival::Dead(_)
+            | Arrival::Stashed(Stashed::Raise { .. }) => true,
             Arrival::TimerFired(_)
             | Arrival::Settled { .. }
-            | Arrival::Stashed(_)
+            | Arrival::Stashed(Stashed::Settled { .. })
             | Arrival::Fail(_) => false,
         });
+        before - self.arrivals.len()
     }
 
     pub(super) fn active(&mut self) -> Option<&mut Run> {
@@ -310,16 +362,16 @@ impl Entry {
     }
 
     /// The rows that a commit has to write for this instance, with the effects that belong to them.
-    /// `None` where only effects remain.
-    pub(super) fn take_write(&mut self) -> (Option<InstanceWrite>, Writes) {
+    /// None where only effects remain; one for each execution that they touch, in order.
+    pub(super) fn take_writes(&mut self) -> (Vec<InstanceWrite>, Writes) {
         let mut writes = std::mem::take(&mut self.writes);
-        let count = writes.events.count();
-        let history = (count > 0).then(|| HistoryAppend {
-            first: writes.first,
-            count,
-            at: writes.last_at,
-            body: writes.events.finish(),
-        });
+        let mut own = std::mem::take(&mut writes.closed);
+        if own.iter().any(|write| write.begins.a_run()) {
+            // The write that begins the run takes the rows of an earlier one away.
+            self.stored.timer = None;
+            self.stored.in_flight = None;
+        }
+        let history = writes.take_history();
         let (key, row, timer, in_flight) = match &self.life {
             Life::Active(run) => {
                 // While no earlier row is known and nothing is recorded differently, the encoded row
@@ -337,7 +389,7 @@ impl Entry {
                 (run.key.clone(), &run.row, due, in_flight)
             }
             Life::Ended(row) => (row.key(), &**row, None, None),
-            Life::Unknown | Life::Absent | Life::Unreadable(_) => return (None, writes),
+            Life::Unknown | Life::Absent | Life::Unreadable(_) => return (own, writes),
         };
         let stored_in_flight =
             if writes.begins.a_run() { None } else { self.stored.in_flight.take() };
@@ -372,6 +424,7 @@ impl Entry {
             || write.status.is_some()
             || write.in_flight.touches()
             || write.timer.is_some();
-        (touches.then_some(write), writes)
+        own.extend(touches.then_some(write));
+        (own, writes)
     }
 }

@@ -66,7 +66,7 @@ impl Partition {
                 unfinished.extend(self.core.dirty.pop_front());
                 continue;
             }
-            let rows_after = rows + ROWS_PER_INSTANCE + entry.writes.outgoing.len();
+            let rows_after = rows + ROWS_PER_INSTANCE + entry.writes.rows();
             let bytes_after = bytes + entry.writes.bytes();
             let fits =
                 rows_after <= limits.commit_rows_max && bytes_after <= limits.commit_bytes_max;
@@ -76,9 +76,9 @@ impl Partition {
             let Some(instance) = self.core.dirty.pop_front() else { break };
             entry.queued = false;
             entry.committing = true;
-            let (write, writes) = entry.take_write();
-            if let Some(write) = write {
-                rows += write.rows() + writes.outgoing.len();
+            let (own, writes) = entry.take_writes();
+            for write in own {
+                rows += write.rows();
                 bytes += write.bytes();
                 if let Some(row) = &write.status {
                     let before = entry.stored.status.replace(row.status);
@@ -86,6 +86,7 @@ impl Partition {
                 }
                 commit.instances.push(write);
             }
+            rows += writes.outgoing.len();
             let Writes { effects: own, outgoing: out, consumed, applied: messages, .. } = writes;
             if planted!(EffectsBeforeCommit) {
                 self.core.effects.extend(own);
@@ -156,6 +157,9 @@ impl Partition {
         for instance in instances {
             if let Some(entry) = self.entries.get_mut(instance) {
                 entry.committing = false;
+                if entry.waits_for_first_turn() {
+                    self.core.first_turn(instance, entry);
+                }
                 if matches!(entry.life, Life::Ended(_) | Life::Absent | Life::Unknown) {
                     self.core.proceed(instance, entry);
                     self.settle_entry(instance);

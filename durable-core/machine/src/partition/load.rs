@@ -246,6 +246,7 @@ impl Core {
                 run.partial = true;
                 run.records = in_flight.calls;
                 run.stash = in_flight.stash;
+                run.unturned = in_flight.unturned;
                 run.kept = in_flight.kept;
                 entry.life = Life::Active(Box::new(run));
                 self.hold(instance, entry, HoldReason::Undecodable, error.to_string());
@@ -329,7 +330,7 @@ impl Core {
     /// Hands out the replay that brings an instance's code back; `false` where there is no code for it, and the
     /// instance is held.
     fn rebuild(&mut self, instance: &InstanceId, entry: &mut Entry, events: Vec<Event>) -> bool {
-        let Life::Active(run) = &entry.life else { return false };
+        let Life::Active(run) = &mut entry.life else { return false };
         let key = run.key.clone();
         let Some(code) = self.registry.orchestrator(&run.row.name) else {
             let message = format!(
@@ -342,9 +343,28 @@ impl Core {
         let foreign = self.registry.foreign_wake(&key);
         let orchestration = Box::new(Orchestration::new(key, code, foreign));
         entry.code = Code::Out;
+        match <[Event; 1]>::try_from(events) {
+            Ok([start]) if std::mem::take(&mut run.unturned) => {
+                run.start = None;
+                entry.writes.in_flight = true;
+                entry.writes.touch();
+                self.stats.turns += 1;
+                self.turns.push_back(Turn::begin(instance.clone(), orchestration, start));
+            }
+            Ok([start]) => self.replay(instance, orchestration, vec![start]),
+            Err(events) => self.replay(instance, orchestration, events),
+        }
+        true
+    }
+
+    fn replay(
+        &mut self,
+        instance: &InstanceId,
+        orchestration: Box<Orchestration>,
+        events: Vec<Event>,
+    ) {
         self.stats.replays += 1;
         self.turns.push_back(Turn::replay(instance.clone(), orchestration, events));
-        true
     }
 
     fn read_again(&mut self, instance: &InstanceId, entry: &mut Entry) {

@@ -17,6 +17,7 @@ mod cache;
 mod call;
 mod effect;
 mod entry;
+mod generation;
 mod group;
 mod load;
 mod mail;
@@ -81,6 +82,8 @@ pub struct Stats {
     pub started: u64,
     /// Runs that ended.
     pub ended: u64,
+    /// Executions that ended to begin the next.
+    pub continued: u64,
     /// Attempts that are tried again.
     pub retries: u64,
     /// Commits that were built.

@@ -9,7 +9,8 @@ use super::call::{Call, CallRecord, Phase};
 use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, AttemptKey, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey,
-    ExecutionNumber, Failure, Hold, Payload, StartAttempt, StatusRow, Timestamp, UnconsumedEvent,
+    ExecutionNumber, Failure, Hold, Payload, StartAttempt, StatusRow, Timestamp, TraceContext,
+    UnconsumedEvent,
 };
 
 #[derive(Debug)]
@@ -43,6 +44,12 @@ pub(super) struct Run {
     firing: BTreeSet<CallNumber>,
     /// When open calls need the clock: the end of a backoff, or of a time limit.
     calls_due: BTreeSet<(Timestamp, CallNumber)>,
+    /// The execution continues another one, and its first turn waits until its start is durable.
+    pub(super) unturned: bool,
+    /// That start, while it is in memory.
+    pub(super) start: Option<Box<Event>>,
+    /// W3C trace context of the run's start.
+    pub(super) trace: Option<TraceContext>,
     /// Bytes of the events recorded so far: the measure of what a replayed copy costs in memory.
     pub(super) history_bytes: usize,
 }
@@ -64,6 +71,9 @@ pub(super) struct InFlight {
     pub(super) hold: Option<Hold>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) stash: VecDeque<Stashed>,
+    /// The history holds the start of the execution, whose first turn has not run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unturned: bool,
     /// A row that could not be read, kept for a build that can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kept: Option<String>,
@@ -122,6 +132,9 @@ impl Run {
             timers_due: BTreeSet::new(),
             firing: BTreeSet::new(),
             calls_due: BTreeSet::new(),
+            unturned: false,
+            start: None,
+            trace: None,
             history_bytes: 0,
         }
     }
@@ -160,6 +173,7 @@ impl Run {
         }
         run.hold = in_flight.hold;
         run.stash = in_flight.stash;
+        run.unturned = in_flight.unturned && !planted!(FirstTurnForgotten);
         run
     }
 
@@ -168,7 +182,10 @@ impl Run {
         self.next_seq = self.next_seq.next();
         self.last_at = self.last_at.max(event.at);
         match &event.is {
-            EventKind::ExecutionStarted(started) => self.suspended = started.suspended,
+            EventKind::ExecutionStarted(started) => {
+                self.suspended = started.suspended;
+                self.trace.clone_from(&started.trace);
+            }
             EventKind::ActivityScheduled(scheduled) => {
                 self.calls.insert(scheduled.call, Call::scheduled(scheduled, event.at));
             }
@@ -321,7 +338,7 @@ impl Run {
         if planted!(StashNotStored) {
             stash.clear();
         }
-        if self.calls.is_empty() && self.hold.is_none() && stash.is_empty() {
+        if self.calls.is_empty() && self.hold.is_none() && stash.is_empty() && !self.unturned {
             return None;
         }
         let calls = if self.partial {
@@ -330,6 +347,7 @@ impl Run {
             let records = self.calls.iter();
             records.filter_map(|(call, open)| Some((*call, open.record()?))).collect()
         };
-        Some(InFlight { calls, hold: self.hold.clone(), stash, kept: self.kept.clone() })
+        let (hold, kept) = (self.hold.clone(), self.kept.clone());
+        Some(InFlight { calls, hold, stash, unturned: self.unturned, kept })
     }
 }

@@ -6,6 +6,7 @@ mod calls;
 mod ends;
 mod events;
 mod faults;
+mod generations;
 mod golden;
 mod holds;
 mod limits;

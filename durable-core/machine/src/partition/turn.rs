@@ -12,6 +12,7 @@ pub struct Turn {
 
 enum Work {
     Advance(Box<Event>),
+    Begin(Box<Event>),
     Replay(Vec<Event>),
 }
 
@@ -24,6 +25,8 @@ pub struct Turned {
 
 pub(super) enum Outcome {
     Advanced(Vec<Action>),
+    /// The first turn of an execution that was loaded for it.
+    Begun(Vec<Action>),
     /// With the external events behind the divergence, which the code never saw.
     Replayed(Result<ReplayReport, (Divergence, Vec<UnconsumedEvent>)>),
 }
@@ -35,6 +38,14 @@ impl Turn {
         event: Event,
     ) -> Self {
         Self { instance, orchestration, work: Work::Advance(Box::new(event)) }
+    }
+
+    pub(super) fn begin(
+        instance: InstanceId,
+        orchestration: Box<Orchestration>,
+        start: Event,
+    ) -> Self {
+        Self { instance, orchestration, work: Work::Begin(Box::new(start)) }
     }
 
     pub(super) fn replay(
@@ -62,6 +73,7 @@ impl Turn {
     pub fn run(mut self) -> Turned {
         let outcome = match self.work {
             Work::Advance(event) => Outcome::Advanced(self.orchestration.advance(&event)),
+            Work::Begin(event) => Outcome::Begun(self.orchestration.advance(&event)),
             Work::Replay(events) => {
                 Outcome::Replayed(self.orchestration.replay(&events).map_err(|divergence| {
                     let seen = usize::try_from(divergence.seq.0).unwrap_or(usize::MAX);

@@ -26,6 +26,13 @@ impl Partition {
                 self.core.act(&instance, entry, actions);
                 self.core.weigh(entry);
             }
+            Outcome::Begun(actions) => {
+                entry.code = Code::Home(turned.orchestration);
+                self.core.rebuilt(entry);
+                self.core.load_ended();
+                self.core.act(&instance, entry, actions);
+                self.core.weigh(entry);
+            }
             Outcome::Replayed(Ok(report)) => {
                 entry.code = Code::Home(turned.orchestration);
                 if report.input_differences > 0 {
@@ -83,6 +90,10 @@ impl Core {
                 }
                 Action::Fail(failure) => {
                     self.fail(instance, entry, failure);
+                    return;
+                }
+                Action::ContinueAsNew(input) => {
+                    self.continue_as_new(instance, entry, input);
                     return;
                 }
                 Action::Cancel { call } => {

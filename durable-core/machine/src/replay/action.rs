@@ -49,6 +49,8 @@ pub enum Action {
     Complete(Payload),
     /// The code returned an error, panicked, or broke a rule.
     Fail(Box<Failure>),
+    /// The code ended its execution to begin the next with this input.
+    ContinueAsNew(Payload),
 }
 
 impl Action {
@@ -72,6 +74,7 @@ impl Action {
             Self::SetCustomStatus(_) => return None,
             Self::Complete(output) => EventKind::ExecutionCompleted { output },
             Self::Fail(failure) => EventKind::ExecutionFailed { failure },
+            Self::ContinueAsNew(input) => EventKind::ContinuedAsNew { input },
         })
     }
 
@@ -92,7 +95,8 @@ impl Action {
                 EventKind::EventSent { call: c, instance: i, name: n, .. },
             ) => call == c && instance == i && name == n,
             (Self::Complete(_), EventKind::ExecutionCompleted { .. })
-            | (Self::Fail(_), EventKind::ExecutionFailed { .. }) => true,
+            | (Self::Fail(_), EventKind::ExecutionFailed { .. })
+            | (Self::ContinueAsNew(_), EventKind::ContinuedAsNew { .. }) => true,
             _ => false,
         }
     }
@@ -105,6 +109,9 @@ impl Action {
                 *input != e.input
             }
             (Self::SendEvent { input, .. }, EventKind::EventSent { input: recorded, .. }) => {
+                input != recorded
+            }
+            (Self::ContinueAsNew(input), EventKind::ContinuedAsNew { input: recorded }) => {
                 input != recorded
             }
             _ => false,

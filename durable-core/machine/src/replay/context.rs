@@ -16,9 +16,12 @@ use uuid::Uuid;
 
 use super::action::Action;
 use crate::model::{
-    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, Failure, InstanceId, Payload, Timestamp,
-    UnconsumedEvent, limits,
+    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, Failure, FailureClass, InstanceId,
+    Payload, Timestamp, UnconsumedEvent, limits,
 };
+
+/// Kind of the failure by which code asks for the next execution.
+const CONTINUE_AS_NEW: &str = "ContinueAsNew";
 
 /// The orchestrator's side of its orchestration. Cheap to clone; valid in every part of the code.
 #[derive(Clone)]
@@ -44,6 +47,10 @@ pub(super) struct State {
     /// Futures that wait for an event the engine can bring.
     waiting: usize,
     buffered: usize,
+    /// External events that came so far: their order across names.
+    arrived: u64,
+    /// The code has asked for the next execution.
+    continues: bool,
     actions: Vec<Action>,
     cancels: BTreeSet<CallNumber>,
     custom_status: Option<Payload>,
@@ -64,7 +71,9 @@ struct EventQueue {
     waiters: VecDeque<(u64, Waker)>,
 }
 
+#[derive(Clone)]
 struct Arrived {
+    number: u64,
     input: Payload,
     id: Option<EnvelopeId>,
 }
@@ -82,6 +91,8 @@ impl Context {
             next_waiter: 0,
             waiting: 0,
             buffered: 0,
+            arrived: 0,
+            continues: false,
             actions: Vec::new(),
             cancels: BTreeSet::new(),
             custom_status: None,
@@ -209,6 +220,30 @@ impl Context {
         state.ask(Action::SendEvent { call, instance, name: name.into(), input });
     }
 
+    /// Asks for the next execution with this input. The code ends by returning what this gives, as it is;
+    /// the events that it has not consumed are the next execution's.
+    #[must_use]
+    pub fn continue_as_new(&self, input: Payload) -> Failure {
+        if oversized(&input) {
+            return Failure::limit(payload_sentence("the input of the next execution"));
+        }
+        self.state().continues = true;
+        let mut failure = Failure::new(
+            FailureClass::Application,
+            CONTINUE_AS_NEW,
+            "the orchestrator asked to continue as new; it has to return this error as it is",
+        );
+        failure.details = Some(input);
+        failure
+    }
+
+    /// The input of the next execution, where code that returns this failure continues as new.
+    #[must_use]
+    pub fn continues_with<'a>(&self, failure: &'a Failure) -> Option<&'a Payload> {
+        let asked = self.state().continues && failure.kind == CONTINUE_AS_NEW;
+        failure.details.as_ref().filter(|_| asked)
+    }
+
     /// Shows a value to whoever looks at the instance's status. At most 16 KiB: more fails the turn.
     pub fn set_custom_status(&self, status: Payload) {
         let mut state = self.state();
@@ -304,12 +339,14 @@ impl State {
         id: Option<EnvelopeId>,
     ) -> Option<Waker> {
         self.buffered += 1;
+        self.arrived += 1;
+        let event = Arrived { number: self.arrived, input, id };
         let queue = self.queues.entry(name.clone()).or_default();
         if planted!(EventGivenTwice) {
             self.buffered += 1;
-            queue.arrived.push_back(Arrived { input: input.clone(), id: id.clone() });
+            queue.arrived.push_back(event.clone());
         }
-        queue.arrived.push_back(Arrived { input, id });
+        queue.arrived.push_back(event);
         queue.waiters.get(queue.arrived.len() - 1).map(|(_, waker)| waker.clone())
     }
 
@@ -317,15 +354,23 @@ impl State {
         self.buffered
     }
 
+    /// Whether the code asked for the next execution.
+    pub(super) fn continues(&self) -> bool {
+        self.continues
+    }
+
+    /// In the order in which they came.
     pub(super) fn unconsumed(&self) -> Vec<UnconsumedEvent> {
-        self.queues
-            .iter()
-            .flat_map(|(name, queue)| {
-                queue.arrived.iter().map(|event| UnconsumedEvent {
-                    name: name.clone(),
-                    input: event.input.clone(),
-                    id: event.id.clone(),
-                })
+        let queues = self.queues.iter();
+        let mut kept: Vec<_> = queues
+            .flat_map(|(name, queue)| queue.arrived.iter().map(move |event| (name, event)))
+            .collect();
+        kept.sort_by_key(|(_, event)| event.number);
+        kept.into_iter()
+            .map(|(name, event)| UnconsumedEvent {
+                name: name.clone(),
+                input: event.input.clone(),
+                id: event.id.clone(),
             })
             .collect()
     }

@@ -94,7 +94,8 @@ impl Orchestration {
 
     /// Applies one arrival and returns what the code now asks for, in order. Nothing means: it waits.
     ///
-    /// After [`Action::Complete`] or [`Action::Fail`] the execution has ended and asks for nothing more.
+    /// After [`Action::Complete`], [`Action::Fail`] or [`Action::ContinueAsNew`] the execution has ended and
+    /// asks for nothing more.
     /// Decisions of a history are not for this function, but for [`replay`](Self::replay).
     pub fn advance(&mut self, event: &Event) -> Vec<Action> {
         self.context.state().begin_turn(event.at);
@@ -155,6 +156,9 @@ impl Orchestration {
                     None => return Err(diverged(seq, &event.is, None)),
                 }
             } else {
+                if terminated_before_its_first_turn(seq, &event.is) {
+                    asked.clear();
+                }
                 if let Some(action) = asked.pop_front() {
                     return Err(diverged(seq, &event.is, Some(&action)));
                 }
@@ -299,17 +303,13 @@ impl Orchestration {
         match (broken, polled) {
             (Some(failure), _) => self.fail(failure),
             (None, Some(Err(panic))) => self.fail(panicked(panic.as_ref())),
-            (None, Some(Ok(Poll::Ready(Ok(output))))) => {
-                if output.bytes() > limits::PAYLOAD_BYTES_MAX {
-                    return self.fail(Failure::limit(format!(
-                        "the output is larger than {} MiB; store the data elsewhere and return a \
-                         reference",
-                        limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
-                    )));
+            (None, Some(Ok(Poll::Ready(Ok(output))))) => self.complete(output),
+            (None, Some(Ok(Poll::Ready(Err(failure))))) => {
+                match self.context.continues_with(&failure).cloned() {
+                    Some(input) => self.finish(Action::ContinueAsNew(input)),
+                    None => self.fail(failure),
                 }
-                self.finish(Action::Complete(output))
             }
-            (None, Some(Ok(Poll::Ready(Err(failure))))) => self.fail(failure),
             (None, Some(Ok(Poll::Pending)))
                 if !self.context.state().waits() && !planted!(ForeignAwaitIgnored) =>
             {
@@ -317,6 +317,22 @@ impl Orchestration {
             }
             (None, Some(Ok(Poll::Pending)) | None) => self.context.state().take_actions(),
         }
+    }
+
+    fn complete(&mut self, output: Payload) -> Vec<Action> {
+        if self.context.state().continues() {
+            let sentence = "the orchestrator called continue_as_new and returned something else, so that \
+                            nothing would continue; write `return ctx.continue_as_new(…)`";
+            let failure = Failure::new(FailureClass::Application, "ContinueAsNewIgnored", sentence);
+            return self.fail(failure.permanent());
+        }
+        if output.bytes() > limits::PAYLOAD_BYTES_MAX {
+            return self.fail(Failure::limit(format!(
+                "the output is larger than {} MiB; store the data elsewhere and return a reference",
+                limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
+            )));
+        }
+        self.finish(Action::Complete(output))
     }
 
     fn fail(&mut self, failure: Failure) -> Vec<Action> {
@@ -340,6 +356,13 @@ impl Drop for Orchestration {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The start of an execution that continues another may be stored before its first turn. Where it is held
+/// then, and terminated, that turn never comes.
+#[must_use]
+pub fn terminated_before_its_first_turn(seq: EventSeq, event: &EventKind) -> bool {
+    seq == EventSeq(1) && matches!(event, EventKind::ExecutionTerminated { .. })
 }
 
 fn recorded(action: &Action) -> bool {

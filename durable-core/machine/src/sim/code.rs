@@ -159,6 +159,10 @@ fn run(ctx: Context, step: Step) -> Child {
                 Ok("never".into())
             }
             Step::Panic => panic!("the workload panics here on purpose"),
+            Step::Continue(script) => {
+                let input = Payload::of(&script).expect("a script is JSON");
+                Err(ctx.continue_as_new(input))
+            }
             Step::Fail(kind) => {
                 Err(Failure::new(FailureClass::Application, kind, "as the script says"))
             }

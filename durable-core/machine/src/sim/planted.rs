@@ -114,6 +114,18 @@ planted_bugs! {
     /// That an instance is not there is believed later, too.
     AbsenceCached,
 
+    // Executions of a run.
+    /// Continue-as-new forgets the events that were not consumed.
+    EventsLostOnContinue,
+    /// Continue-as-new hands each event that was not consumed over twice.
+    EventsDoubledOnContinue,
+    /// Continue-as-new hands the last event over first.
+    EventsTurnedOnContinue,
+    /// The result of a call reaches the execution after the one that made it.
+    OldExecutionAnswers,
+    /// A new owner takes an execution whose first turn has not run for one that ran it.
+    FirstTurnForgotten,
+
     // Commits and the store.
     /// A store takes commits of an owner that was fenced off.
     StaleFenceAccepted,

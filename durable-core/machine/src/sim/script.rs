@@ -73,6 +73,8 @@ pub(super) enum Step {
     Foreign,
     Panic,
     Fail(String),
+    /// Ends the execution; the next one does this.
+    Continue(Box<Script>),
 }
 
 /// The input of an activity: it says what its body does.
@@ -100,17 +102,36 @@ pub(super) struct Author {
     /// Sleeps are short, so that a seed's time passes with its faults.
     brisk: bool,
     steps_left: usize,
+    /// Token of the script that is drawn, and how many executions it may still continue with.
+    drawn: u64,
+    generations_left: u32,
+    /// Kinds of steps that this seed has: not every seed continues as new.
+    kinds: u64,
 }
 
-const KINDS: u64 = 18;
+/// Kinds of steps, those that continue as new last: two thirds of the seeds have them. The others draw what they
+/// drew before there were any, so that a seed which is known for something stays known for it.
+const KINDS: u64 = 20;
+const KINDS_OF_ONE_EXECUTION: u64 = 18;
 /// Scripts stay small: many instances of few steps meet more interleavings than one of many.
 const STEPS_MAX: usize = 60;
 
 impl Author {
     pub(super) fn new(mut rng: Rng, receivers: Vec<InstanceId>) -> Self {
-        let theme = rng.below(KINDS);
+        let kinds = if rng.clone().below(3) > 0 { KINDS } else { KINDS_OF_ONE_EXECUTION };
+        let theme = rng.below(kinds);
         let brisk = rng.chance(700);
-        Self { rng, tokens: 0, receivers, theme, brisk, steps_left: STEPS_MAX }
+        Self {
+            rng,
+            tokens: 0,
+            receivers,
+            theme,
+            brisk,
+            steps_left: STEPS_MAX,
+            drawn: 0,
+            generations_left: 0,
+            kinds,
+        }
     }
 
     /// A number that nothing else of this seed has.
@@ -121,8 +142,40 @@ impl Author {
 
     pub(super) fn script(&mut self) -> Script {
         self.steps_left = STEPS_MAX;
+        self.drawn = self.token();
+        let continues = self.kinds == KINDS;
+        self.generations_left = if continues { self.rng.small(5) } else { 0 };
+        self.execution()
+    }
+
+    /// What one execution does.
+    fn execution(&mut self) -> Script {
         let steps = 1 + self.rng.index(4);
-        Script { token: self.token(), steps: (0..steps).map(|_| self.step(3)).collect() }
+        let mut steps: Vec<_> = (0..steps).map(|_| self.step(3)).collect();
+        if self.generations_left > 0 && self.rng.chance(150) {
+            steps.push(self.continued());
+        }
+        Script { token: self.drawn, steps }
+    }
+
+    /// An end that begins the next execution: another one of any kind; some that take their events in
+    /// batches, whatever comes at once; or some in a row that wait for nothing.
+    fn continued(&mut self) -> Step {
+        let Some(left) = self.generations_left.checked_sub(1) else { return self.leaf() };
+        self.generations_left = left;
+        if self.rng.chance(400) {
+            return Step::Continue(Box::new(self.execution()));
+        }
+        let batches = self.rng.chance(600);
+        let name = self.event();
+        let mut script = self.execution();
+        for _ in 0..1 + self.rng.small(5) {
+            let step = if batches { Step::Wait(name.clone()) } else { Step::Now };
+            let mut steps = vec![step; 1 + self.rng.index(3)];
+            steps.push(Step::Continue(Box::new(script)));
+            script = Script { token: self.drawn, steps };
+        }
+        Step::Continue(Box::new(script))
     }
 
     fn event(&mut self) -> String {
@@ -135,7 +188,7 @@ impl Author {
 
     fn step(&mut self, depth: u32) -> Step {
         self.steps_left = self.steps_left.saturating_sub(1);
-        let kind = if self.rng.chance(300) { self.theme } else { self.rng.below(KINDS) };
+        let kind = if self.rng.chance(300) { self.theme } else { self.rng.below(self.kinds) };
         let nests = depth > 0 && self.steps_left > 0;
         match kind {
             0..=2 => self.call(),
@@ -186,6 +239,7 @@ impl Author {
                 4 => Step::Panic,
                 _ => Step::Fail("Refused".into()),
             },
+            18 if self.generations_left > 0 => self.continued(),
             _ => self.leaf(),
         }
     }

@@ -22,7 +22,8 @@ pub struct Commit {
     /// Whether `head` differs from the last commit's. A store that fences without writing the head row
     /// need not write it otherwise.
     pub head_changed: bool,
-    /// The instances that changed; each execution at most once.
+    /// The instances that changed; each execution at most once. Those of one instance follow each other, an
+    /// execution that ended in front of the one that continues it.
     pub instances: Vec<InstanceWrite>,
     /// Messages to other partitions.
     pub outbox: Vec<OutboxWrite>,
@@ -37,6 +38,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Whether it is about one instance at most, which is written whole however many rows it needs.
+    #[must_use]
+    pub fn is_of_one(&self) -> bool {
+        self.instances.windows(2).all(|pair| pair[0].key.instance == pair[1].key.instance)
+    }
+
     /// Rows that this commit writes or deletes, the head not counted.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -471,6 +471,8 @@ impl StoreModel {
         }
         if let Some(status) = &write.status {
             rows.status = (**status).clone();
+            // Earlier executions are out of reach.
+            rows.history = rows.history.split_off(&(status.execution, EventSeq(0)));
         }
         match &write.in_flight {
             RowChange::Keep => {}

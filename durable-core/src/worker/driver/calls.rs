@@ -20,6 +20,10 @@ const ARRIVAL_PAGE: usize = 500;
 /// Due times read in one go.
 const TIMER_PAGE: usize = 1000;
 
+/// Commits that are made before the loop looks at its mail again: an orchestrator that continues as new
+/// without end always has another one.
+const COMMITS_A_PASS: usize = 64;
+
 /// How long to wait before a read that failed is tried again.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 
@@ -105,13 +109,15 @@ impl Driver {
         }
     }
 
-    /// Hands over the next commit. Where the store does it at once, its effects are ready on return.
-    pub(super) fn commit(&mut self) -> Result<(), Exit> {
-        while let Some(commit) = self.partition.take_commit() {
+    /// Hands over the next commit. Where the store does it at once, its effects are ready on return, and the
+    /// next commit follows; `true` where there may be more of them.
+    pub(super) fn commit(&mut self) -> Result<bool, Exit> {
+        for _ in 0..COMMITS_A_PASS {
+            let Some(commit) = self.partition.take_commit() else { return Ok(false) };
             self.hand_over(commit, Instant::now(), Duration::ZERO);
             self.poll_store()?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn hand_over(&mut self, commit: Arc<Commit>, since: Instant, after: Duration) {

@@ -93,6 +93,11 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("many_open", code(many_open));
     add("sizes", code(sizes));
     add("golden", code(golden));
+    add("again", code(again));
+    add("batches", code(batches));
+    add("again_and_again", code(again_and_again));
+    add("again_ignored", code(again_ignored));
+    add("again_with_work", code(again_with_work));
     // Other versions of `chain`.
     add("chain_renamed", code(chain_renamed));
     add("chain_timer", code(chain_timer));
@@ -537,6 +542,60 @@ async fn sizes(ctx: Context, input: Value) -> Outcome {
         }
         other => panic!("{other}"),
     }
+}
+
+/// Waits a second and begins again with one more, until it has this many.
+async fn again(ctx: Context, input: Value) -> Outcome {
+    let (n, last) = (input[0].as_u64().expect("a number"), input[1].as_u64().expect("a number"));
+    ctx.set_custom_status(payload(&n));
+    call(&ctx, "look", &json!(n)).await?;
+    ctx.sleep(secs(1)).await;
+    if n < last {
+        Err(ctx.continue_as_new(payload(&json!([n + 1, last]))))
+    } else {
+        Ok(payload(&n))
+    }
+}
+
+/// Sums so many events, each execution as many as it takes at once.
+async fn batches(ctx: Context, input: Value) -> Outcome {
+    let number = |name: &str| input[name].as_u64().expect("a number");
+    let (mut left, mut sum) = (number("left"), number("sum"));
+    for _ in 0..number("batch").min(left) {
+        sum += value(&ctx.event("add").await).as_u64().expect("a number");
+        left -= 1;
+    }
+    if left == 0 {
+        return Ok(payload(&sum));
+    }
+    Err(ctx
+        .continue_as_new(payload(&json!({ "left": left, "sum": sum, "batch": number("batch") }))))
+}
+
+/// Begins again so many times without waiting for anything, and then waits.
+async fn again_and_again(ctx: Context, input: Value) -> Outcome {
+    match input.as_u64().expect("a number") {
+        0 => Ok(ctx.event("go").await),
+        n => Err(ctx.continue_as_new(payload(&(n - 1)))),
+    }
+}
+
+async fn again_ignored(ctx: Context, _: Value) -> Outcome {
+    let _ = ctx.continue_as_new(Payload::null());
+    Ok(payload("done"))
+}
+
+/// Begins again with a call and a timer open.
+async fn again_with_work(ctx: Context, input: Value) -> Outcome {
+    if input.is_null() {
+        let mut open = call(&ctx, "old", &json!(null));
+        let mut timer = ctx.sleep(secs(60));
+        assert!(futures::poll!(&mut open).is_pending());
+        assert!(futures::poll!(&mut timer).is_pending());
+        ctx.event("go").await;
+        return Err(ctx.continue_as_new(payload("next")));
+    }
+    call(&ctx, "new", &input).await
 }
 
 /// A little of everything; its history is kept as a file.

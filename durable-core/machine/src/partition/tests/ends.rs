@@ -150,7 +150,7 @@ fn events_that_were_accepted_and_not_consumed_are_listed() {
         event   order-7 b 3
         event   order-7 a 4
         expect  completed [4]
-        expect  unconsumed [["b",2],["b",3],["z",{"n":1}]]
+        expect  unconsumed [["z",{"n":1}],["b",2],["b",3]]
         "#,
     );
 }

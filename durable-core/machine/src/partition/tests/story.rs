@@ -979,7 +979,7 @@ impl World {
         let rows = commit.rows();
         let max = self.shape.limits.commit_rows_max;
         assert!(
-            rows <= max || commit.instances.len() <= 1,
+            rows <= max || commit.is_of_one(),
             "{rows} rows of {max} for {} instances",
             commit.instances.len()
         );
@@ -1268,10 +1268,19 @@ impl World {
                 let expected = words.json().expect("a list").to::<Vec<String>>();
                 assert_eq!(listed, expected.expect("texts"));
             }
-            // expect history [ID] started scheduled …
+            // expect execution [ID] N
+            "execution" => {
+                let row = self.row(&self.instance(&mut words));
+                assert_eq!(row.execution.to_string(), words.rest(), "{row:?}");
+            }
+            // expect history [ID] [execution N] started scheduled …
             "history" => {
                 let instance = self.instance(&mut words);
-                let events = self.ledger.get(&self.row(&instance).key()).cloned();
+                let mut key = self.row(&instance).key();
+                if let Some(execution) = words.number("execution") {
+                    key.execution.0 = execution;
+                }
+                let events = self.ledger.get(&key).cloned();
                 let events: Vec<_> = events.unwrap_or_default().iter().map(short).collect();
                 assert_eq!(events.join(" "), words.rest());
             }
@@ -1476,11 +1485,11 @@ fn short(event: &Event) -> &'static str {
         EventKind::ExecutionTerminated { .. } => "terminated",
         EventKind::ExecutionCompleted { .. } => "completed",
         EventKind::ExecutionFailed { .. } => "failed",
+        EventKind::ContinuedAsNew { .. } => "continued",
         EventKind::ChildCreated(_)
         | EventKind::ChildCompleted { .. }
         | EventKind::ChildFailed { .. }
-        | EventKind::Patched { .. }
-        | EventKind::ContinuedAsNew { .. } => "other",
+        | EventKind::Patched { .. } => "other",
     }
 }
 

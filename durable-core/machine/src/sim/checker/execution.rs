@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Body, Verdict, holds, last, work};
 use crate::codec;
 use crate::model::{
-    ActivityScheduled, CallNumber, Event, EventKind, ExecutionKey, Failure, FailureClass, Payload,
-    RuntimeStatus, StatusRow, Timestamp,
+    ActivityScheduled, CallNumber, Event, EventKind, ExecutionKey, ExecutionStarted, Failure,
+    FailureClass, Payload, RuntimeStatus, StatusRow, Timestamp,
 };
 use crate::store::HistoryRow;
 
@@ -47,19 +47,55 @@ impl Archived {
         let kept = rows.get(..self.rows.len()).is_some_and(|kept| kept == self.rows);
         holds(kept, || format!("I3: the stored history of {key} changed"))?;
         for row in &rows[self.rows.len()..] {
-            holds(row.first.0 == self.events.len() as u64, || {
-                format!("I3: {key} has event {} where {} is next", row.first, self.events.len())
-            })?;
-            let events = codec::decode_events(&row.body)
-                .map_err(|error| format!("I3: {key} does not decode: {error}"))?;
-            for event in events {
-                self.follow(key, &event, bodies, undisturbed)
-                    .map_err(|wrong| format!("{wrong} ({key}, event {})", self.events.len()))?;
-                self.events.push(event);
-            }
-            self.rows.push(row.clone());
+            self.append(key, row.clone(), bodies, undisturbed)?;
         }
         Ok(())
+    }
+
+    /// Takes in one more row.
+    pub(super) fn append(
+        &mut self,
+        key: &ExecutionKey,
+        row: HistoryRow,
+        bodies: &Bodies,
+        undisturbed: bool,
+    ) -> Verdict {
+        holds(row.first.0 == self.events.len() as u64, || {
+            format!("I3: {key} has event {} where {} is next", row.first, self.events.len())
+        })?;
+        let events = codec::decode_events(&row.body)
+            .map_err(|error| format!("I3: {key} does not decode: {error}"))?;
+        for event in events {
+            self.follow(key, &event, bodies, undisturbed)
+                .map_err(|wrong| format!("{wrong} ({key}, event {})", self.events.len()))?;
+            self.events.push(event);
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// Its first event.
+    pub(super) fn start(&self) -> Option<&ExecutionStarted> {
+        match &self.events.first()?.is {
+            EventKind::ExecutionStarted(started) => Some(started),
+            _ => None,
+        }
+    }
+
+    /// The input of the next execution, if it was continued.
+    pub(super) fn continued_with(&self) -> Option<&Payload> {
+        match &self.events.last()?.is {
+            EventKind::ContinuedAsNew { input } => Some(input),
+            _ => None,
+        }
+    }
+
+    /// It continues another execution and has nothing but its start, or an end from outside behind it: nobody
+    /// can say whether its first turn ran.
+    pub(super) fn may_be_unturned(&self) -> bool {
+        let continues = self.start().is_some_and(|start| start.continues.is_some());
+        let second = self.events.get(1).map(|event| &event.is);
+        continues && matches!(second, None | Some(EventKind::ExecutionTerminated { .. }))
     }
 
     fn follow(

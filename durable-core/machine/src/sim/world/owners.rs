@@ -407,7 +407,8 @@ impl World {
                 self.after(delay, Happening::ReadTimers(id, after));
             }
             Effect::StartAttempt(start) => {
-                self.checker.attempt_starts(partition, &start, now)?;
+                let newest = self.newest.get(&partition) == Some(&id);
+                self.checker.attempt_starts(partition, newest, &start, now)?;
                 let delay = self.latency();
                 if self.fault(Fault::Offer) {
                     // First it is on offer, then the owner learns that it is; the owner may die between.

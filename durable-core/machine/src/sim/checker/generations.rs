@@ -1,0 +1,76 @@
+//! The executions of a run, one after the other.
+
+use std::collections::BTreeSet;
+
+use super::{Checker, RunSeen, Verdict, holds, run_seen};
+use crate::model::{PartitionId, Payload};
+use crate::store::{HistoryRow, InstanceWrite, StoreModel};
+
+impl Checker {
+    /// A commit wrote the end of an execution that is not the current one any more: the store shows it to
+    /// nobody, so what the commit says of it counts.
+    pub(super) fn look_at_closed(
+        &mut self,
+        partition: PartitionId,
+        write: &InstanceWrite,
+        store: &StoreModel,
+    ) -> Verdict {
+        let key = &write.key;
+        let row = store.load(&key.instance).and_then(|stored| stored.status);
+        let Some((row, append)) = row.zip(write.history.as_ref()) else { return Ok(()) };
+        let current = row.run == key.run && row.execution <= key.execution;
+        if current || self.damaged.contains(&key.instance) {
+            return Ok(());
+        }
+        let undisturbed = self.undisturbed(partition);
+        let runs = self.runs.entry(key.instance.clone()).or_default();
+        let archived = run_seen(runs, &row)?.executions.entry(key.clone()).or_default();
+        let added = HistoryRow { first: append.first, body: append.body.clone() };
+        archived.append(key, added, &self.bodies, undisturbed)?;
+        holds(archived.ended, || format!("I4: {key} has a successor and no end"))
+    }
+}
+
+impl RunSeen {
+    /// What it was started with.
+    pub(super) fn input(&self) -> &Payload {
+        let first = self.executions.values().next().and_then(|first| first.start());
+        first.map_or(&self.row.input, |started| &started.input)
+    }
+}
+
+/// Each execution begins where the one before it ended: with its input, and with the events that it had not
+/// consumed, in their order, in front of all others. With what each of them consumed.
+pub(super) fn follow_each_other(run: &RunSeen, consumed: &[Vec<u64>]) -> Verdict {
+    let mut before: Option<&Payload> = None;
+    let mut kept: Vec<u64> = Vec::new();
+    for (number, ((key, archived), consumed)) in (0..).zip(run.executions.iter().zip(consumed)) {
+        let start = archived.start().ok_or_else(|| format!("I3: {key} has no start"))?;
+        let continues = start.continues.map(|execution| execution.0 + 1);
+        let right = key.execution.0 == number && continues.unwrap_or_default() == number;
+        holds(right && start.name == run.row.name && start.tags == run.row.tags, || {
+            format!("I3: {key} does not continue the execution before it: {start:?}")
+        })?;
+        let handed_over = before.is_none_or(|input| *input == start.input);
+        holds(handed_over && before.is_some() == (number > 0), || {
+            format!("I3: {key} begins with another input than it was continued with")
+        })?;
+        let raised: Vec<u64> = archived.raised().collect();
+        let unique: BTreeSet<_> = raised.iter().collect();
+        holds(unique.len() == raised.len(), || {
+            format!("I2: {key} has an event twice in its history: {raised:?}")
+        })?;
+        let taken = kept.len().min(raised.len());
+        holds(kept[..taken] == raised[..taken], || {
+            format!("I2: {key} had to begin with events {kept:?}, and got {raised:?}")
+        })?;
+        let unconsumed = raised.iter().filter(|token| !consumed.contains(token)).copied();
+        kept = unconsumed.chain(kept[taken..].iter().copied()).collect();
+        before = archived.continued_with();
+    }
+    let last = run.executions.values().next_back().and_then(|last| last.start());
+    let shown = last.is_none_or(|start| start.input == run.row.input);
+    holds(before.is_none() && shown, || {
+        format!("I4: {} was continued, and its row does not say with what", run.row.key())
+    })
+}
