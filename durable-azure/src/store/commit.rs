@@ -59,6 +59,25 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// Leaves out the deletion of a row that is not there, though other rows say that it is: someone removed it by
+    /// hand, or a backup was restored in part. What the deletion wants holds already, and the partition goes on.
+    /// `false`: something else was refused. An acceptance that is missing is no such row: its run has begun before.
+    fn leave_out_missing(&mut self, fault: &Fault) -> bool {
+        let Fault::Refused { status: 404, index: Some(index), .. } = fault else { return false };
+        let Some(Op::Delete { key, .. }) = self.ops.get(*index) else { return false };
+        if key.starts_with(keys::ACCEPTANCE) {
+            return false;
+        }
+        tracing::error!(
+            row = key,
+            "a row is missing that others say is there; its deletion is passed over"
+        );
+        self.ops.remove(*index);
+        true
+    }
+}
+
 /// What follows from a commit once it is applied.
 #[derive(Debug, Default)]
 struct After {
@@ -139,6 +158,10 @@ pub(super) async fn send(
                 Settled::Applied(etag) => return applied(inner, opened, committer, prepared, etag),
                 Settled::NotYet => {
                     if let Some(fault) = &refusal {
+                        if prepared.leave_out_missing(fault) {
+                            (sends, refusal, prepared.unsettled) = (0, None, false);
+                            continue;
+                        }
                         opened.cache().refused();
                         return Sent::Failed(refused(&prepared, fault));
                     }

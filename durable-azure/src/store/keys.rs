@@ -94,8 +94,11 @@ pub(super) fn status(instance: &InstanceId) -> String {
     format!("i|{}", id(instance.as_str()))
 }
 
+/// What the keys of acceptance rows begin with.
+pub(super) const ACCEPTANCE: &str = "s|";
+
 pub(super) fn acceptance(instance: &InstanceId) -> String {
-    format!("s|{}", id(instance.as_str()))
+    format!("{ACCEPTANCE}{}", id(instance.as_str()))
 }
 
 pub(super) fn in_flight(instance: &InstanceId) -> String {

@@ -151,7 +151,7 @@ impl Inner {
         for partition in self.partitions() {
             let (head, starts) = futures::try_join!(
                 self.row(&partition, keys::HEAD),
-                self.range(&partition, "s|", &[NEW])
+                self.range(&partition, keys::ACCEPTANCE, &[NEW])
             )?;
             let counts = head.as_ref().map(|row| decode_counts(row, head::COUNTS)).transpose()?;
             for (status, count) in counts.unwrap_or_default() {

@@ -1,5 +1,6 @@
 //! What only the rows themselves show, against the emulator.
 
+mod dangling;
 mod dead_letters;
 mod set_back;
 
