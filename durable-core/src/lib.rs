@@ -57,8 +57,18 @@ extern crate self as durable_core;
 
 /// The programs of the guide, so that they compile and do what is said.
 #[cfg(all(doctest, feature = "testing"))]
-#[doc = include_str!("../../docs/guide/testing.md")]
-struct GuideToTesting;
+mod guide {
+    #[doc = include_str!("../../docs/guide/first-workflow.md")]
+    struct FirstWorkflow;
+    #[doc = include_str!("../../docs/guide/errors.md")]
+    struct Errors;
+    #[doc = include_str!("../../docs/guide/timers-and-events.md")]
+    struct TimersAndEvents;
+    #[doc = include_str!("../../docs/guide/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../../docs/guide/operations.md")]
+    struct Operations;
+}
 
 mod activity;
 mod client;

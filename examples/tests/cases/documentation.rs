@@ -351,3 +351,64 @@ fn the_guide_quotes_real_sentences() {
         assert!(guide.contains(&format!("\n| {key} |")), "the guide has no row for {key}");
     }
 }
+
+/// Kinds that stand behind a failure's class where the engine makes one.
+fn failure_kinds() -> BTreeSet<String> {
+    let folders = ["durable-core/src", "durable-core/machine/src", "durable-azure/src"];
+    let files = folders.iter().flat_map(|folder| files_below(folder));
+    let code = files
+        .filter(|file| file.ends_with(".rs") && !file.contains("/sim/") && !file.contains("test"));
+    let mut kinds = BTreeSet::new();
+    for file in code {
+        let text = read(&file);
+        // Tests beside the code make up kinds of their own.
+        let text = text.split("#[cfg(test)]\nmod tests {").next().expect("a text has a beginning");
+        for made in text.split("::new(").skip(1) {
+            let class = made.trim_start().strip_prefix("FailureClass::");
+            let named = class.and_then(|class| class.split_once(','));
+            // Errors of the application have kinds of its own.
+            let Some((_, kind)) = named.filter(|(class, _)| *class != "Application") else {
+                continue;
+            };
+            let Some(kind) = kind.trim_start().strip_prefix('"') else { continue };
+            kinds.extend(kind.split('"').next().map(str::to_owned));
+        }
+    }
+    kinds
+}
+
+/// Names of the variants of an enum, by its source.
+fn variants(file: &str, name: &str) -> BTreeSet<String> {
+    let text = read(file);
+    let begin = text.find(&format!("pub enum {name} {{\n")).expect("the enum is there");
+    let body = text[begin..].split("\n}\n").next().expect("it ends");
+    let names = body.lines().filter_map(|line| {
+        let name = line.strip_prefix("    ")?;
+        let end = name.find([',', '(', ' '])?;
+        name.starts_with(char::is_uppercase).then(|| name[..end].to_owned())
+    });
+    names.collect()
+}
+
+#[test]
+fn every_error_of_the_engine_has_a_page() {
+    let mut kinds = failure_kinds();
+    assert!(kinds.contains("Timeout") && kinds.contains("ForeignAwait"), "{kinds:?}");
+    kinds.extend(variants("durable-core/machine/src/model/status.rs", "HoldReason"));
+    kinds.extend(variants("durable-core/src/store/error.rs", "StoreError"));
+    let listed = read("docs/errors/README.md");
+    for kind in &kinds {
+        let mut slug = String::new();
+        for letter in kind.chars() {
+            if letter.is_uppercase() && !slug.is_empty() {
+                slug.push('-');
+            }
+            slug.extend(letter.to_lowercase());
+        }
+        let row = format!("| [{kind}]({slug}.md) |");
+        assert!(listed.contains(&row), "docs/errors/README.md lacks {row}");
+        assert!(read(&format!("docs/errors/{slug}.md")).starts_with(&format!("# {kind}\n")));
+    }
+    let pages = files_below("docs/errors").len() - 1;
+    assert_eq!(pages, kinds.len(), "a page of docs/errors is of nothing: {kinds:?}");
+}
