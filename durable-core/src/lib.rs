@@ -104,7 +104,7 @@ pub use error::{ActivityError, CallError, OrchestrationError};
 pub use ids::IntoInstanceId;
 pub use orchestration::{
     Call, EventName, OrchestrationContext, Orchestrator, OrchestratorReturn, Race, RaceAll,
-    RandomInteger, Sleep, TryJoinAll, WaitEvent, WaitEventTimeout,
+    RandomInteger, Saga, Sleep, TryJoinAll, WaitEvent, WaitEventTimeout,
 };
 pub use registry::{
     ActivityFn, ActivityFuture, AsyncActivityFn, BlockingActivityFn, Register, Registry,

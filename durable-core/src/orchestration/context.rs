@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::futures::future::{JoinAll, TryFuture, join_all};
+use ::futures::future::{Either, JoinAll, TryFuture, join_all};
 use chrono::{DateTime, Utc};
 use durable_machine::model::{
     ExecutionNumber, Failure, FailureClass, InstanceId, Payload, RunNumber, limits,
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::combine::{Race, RaceAll, TryJoinAll};
 use super::events::{EventName, WaitEvent};
 use super::futures::{Call, Sleep};
+use super::saga::Saga;
 use crate::activity::Activity;
 use crate::error::{
     CallError, OrchestrationError, Subject, name_failure, name_problem, payload_failure,
@@ -155,6 +156,36 @@ impl OrchestrationContext {
         input: &(impl Serialize + ?Sized),
     ) -> Call<T> {
         Call::new(&self.context, name.into(), input)
+    }
+
+    /// Steps that can be taken back, last one first, where a later one fails.
+    pub fn saga(&self) -> Saga {
+        Saga::new(self.clone())
+    }
+
+    /// Bounds anything: `None` where the time is over first. What `future` has under way then is cancelled.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn book(trip: u64) -> Result<u64, ActivityError> { Ok(trip) }
+    /// # async fn example(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    /// let booked = async {
+    ///     let there = ctx.call(book, &1).await?;
+    ///     let back = ctx.call(book, &2).await?;
+    ///     Ok::<_, CallError>((there, back))
+    /// };
+    /// let Some(tickets) = ctx.within(hours(2), booked).await else {
+    ///     return Err(OrchestrationError::new("TooLate", "it was not booked within two hours"));
+    /// };
+    /// let (there, back) = tickets?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn within<F: Future>(&self, time: Duration, future: F) -> Option<F::Output> {
+        match self.race(future, self.sleep(time)).await {
+            Either::Left(output) => Some(output),
+            Either::Right(()) => None,
+        }
     }
 
     /// Waits this long, durably: also across restarts, for seconds or for years.

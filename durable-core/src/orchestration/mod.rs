@@ -25,6 +25,7 @@ mod combine;
 mod context;
 mod events;
 mod futures;
+mod saga;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub use combine::{Race, RaceAll, TryJoinAll};
 pub use context::{OrchestrationContext, RandomInteger};
 pub use events::{EventName, WaitEvent, WaitEventTimeout};
 pub use futures::{Call, Sleep};
+pub use saga::Saga;
 
 use crate::error::OrchestrationError;
 

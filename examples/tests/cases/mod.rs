@@ -5,3 +5,12 @@ mod hello;
 mod order;
 mod order_azure;
 mod program;
+mod trip;
+
+// The unit tests that examples hold themselves: Cargo builds examples, but runs no tests in them.
+#[allow(dead_code, reason = "its program is run as a process")]
+#[path = "../../examples/approval.rs"]
+mod approval_example;
+#[allow(dead_code, reason = "its program is run as a process")]
+#[path = "../../examples/trip.rs"]
+mod trip_example;
