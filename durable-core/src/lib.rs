@@ -60,6 +60,8 @@ extern crate self as durable_core;
 mod guide {
     #[doc = include_str!("../../docs/guide/first-workflow.md")]
     struct FirstWorkflow;
+    #[doc = include_str!("../../docs/guide/determinism.md")]
+    struct Determinism;
     #[doc = include_str!("../../docs/guide/errors.md")]
     struct Errors;
     #[doc = include_str!("../../docs/guide/timers-and-events.md")]
@@ -160,8 +162,3 @@ pub use durable_core_macros::activity;
 /// assert_eq!(sum::NAME, "Sum");
 /// ```
 pub use durable_core_macros::orchestrator;
-
-/// The programs in the guide compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/guide/determinism.md")]
-struct Determinism;
