@@ -2,6 +2,7 @@ mod approval;
 mod documentation;
 mod fan_out;
 mod hello;
+mod monitor;
 mod order;
 mod order_azure;
 mod program;
@@ -11,6 +12,9 @@ mod trip;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/approval.rs"]
 mod approval_example;
+#[allow(dead_code, reason = "its program is run as a process")]
+#[path = "../../examples/monitor.rs"]
+mod monitor_example;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/trip.rs"]
 mod trip_example;
