@@ -250,6 +250,59 @@ impl OrchestrationContext {
         Ok(())
     }
 
+    /// Whether this execution takes the new path of changed code: how instances that are under way go on with
+    /// the old one.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn charge(cents: u32) -> Result<(), ActivityError> { Ok(()) }
+    /// # #[activity]
+    /// # async fn charge_with_tax(cents: u32) -> Result<(), ActivityError> { Ok(()) }
+    /// # async fn example(ctx: OrchestrationContext, cents: u32) -> Result<(), CallError> {
+    /// if ctx.patched("tax") {
+    ///     ctx.call(charge_with_tax, &cents).await?;
+    /// } else {
+    ///     ctx.call(charge, &cents).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Code that gets here for the first time takes the new path, which is recorded as a marker in the history.
+    /// A history that passed this place without a marker is repeated on the old path. The first answer for an id
+    /// stays for the whole execution, also in a loop: use a new id for each change.
+    ///
+    /// A patch goes in three stages, each deployed when no instance needs the one before it:
+    ///
+    /// 1. `if ctx.patched(id) { new } else { old }`, until no instance is left that began before it;
+    /// 2. [`ctx.deprecate_patch(id)`](Self::deprecate_patch) and the new path alone, until no instance is left that
+    ///    began in stage 1;
+    /// 3. the new path without a word of the patch.
+    ///
+    /// Code that lacks a marker which its history has is held as diverged, and goes on when the right code is back.
+    #[must_use]
+    pub fn patched(&self, id: impl Into<Arc<str>>) -> bool {
+        self.context.patched(id)
+    }
+
+    /// The second stage of a patch: only its new path is left in the code. See [`patched`](Self::patched).
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn charge_with_tax(cents: u32) -> Result<(), ActivityError> { Ok(()) }
+    /// # async fn example(ctx: OrchestrationContext, cents: u32) -> Result<(), CallError> {
+    /// ctx.deprecate_patch("tax");
+    /// ctx.call(charge_with_tax, &cents).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// What it records says that it may be missing: histories from here on fit code of the stage before, and code
+    /// without the call.
+    pub fn deprecate_patch(&self, id: impl Into<Arc<str>>) {
+        self.context.deprecate_patch(id);
+    }
+
     /// Ends this execution and begins the next one of the same run, with this input and an empty history: how
     /// an orchestrator goes on for ever. It happens where the orchestrator returns what this gives.
     ///

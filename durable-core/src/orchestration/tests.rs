@@ -134,6 +134,7 @@ fn shown(action: &Action) -> String {
         Action::SetCustomStatus(status) => format!("status {}", status.json()),
         Action::Complete(output) => format!("completed {}", output.json()),
         Action::Fail(failure) => format!("failed {failure}"),
+        Action::Patched { id, .. } => format!("patched {id}"),
         Action::ContinueAsNew(input) => format!("continued with {}", input.json()),
     }
 }

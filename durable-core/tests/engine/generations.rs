@@ -18,6 +18,7 @@ on_every_store! {
     an_endless_loop_that_never_waits_lets_others_run_and_can_be_ended,
     an_input_of_another_shape_fails_where_it_is_given,
     what_an_execution_left_open_never_reaches_the_next,
+    changed_code_and_old_histories_live_together,
 }
 
 #[derive(Clone, Default)]
@@ -230,4 +231,57 @@ async fn what_an_execution_left_open_never_reaches_the_next(hub: Hub) {
     let output = handle.output_within(PATIENCE).await.expect("completed");
     assert_eq!(output.to::<u32>().expect("a number"), 1);
     worker.shutdown().await.expect("a clean end");
+}
+
+/// The build of one stage of a patch: what it calls when it is told to go.
+fn build(stage: u32) -> Registry {
+    let mut registry = Registry::new();
+    registry.register_activity_fn("charge", |_, name: String| async move { Ok(name) });
+    registry.register_orchestrator_fn("pay", move |ctx, (): ()| async move {
+        ctx.wait_event::<()>("begin").await?;
+        let new = match stage {
+            0 => false,
+            1 => ctx.patched("tax"),
+            2 => {
+                ctx.deprecate_patch("tax");
+                true
+            }
+            _ => true,
+        };
+        let name = if new { "with tax" } else { "without" };
+        // Who is under way here is asked for its path again by each later build.
+        let charged = ctx.call_by_name::<String>("charge", &name).await?;
+        ctx.sleep(millis(1)).await;
+        ctx.wait_event::<()>("end").await?;
+        Ok(charged)
+    });
+    registry
+}
+
+async fn changed_code_and_old_histories_live_together(hub: Hub) {
+    // Each stage starts an instance, brings it past the patch, and finds those of the stage before it.
+    let stages = ["without", "with tax", "with tax", "with tax"];
+    for (stage, charged) in (0..).zip(stages) {
+        let worker = hub.worker(build(stage)).await;
+        let client = worker.client();
+        if stage > 0 {
+            let earlier = client.instance(format!("pay-{}", stage - 1)).expect("valid");
+            earlier.raise_event("end", &()).await.expect("accepted");
+            let output = earlier.output_within(PATIENCE).await.expect("it fits this build, too");
+            assert_eq!(output.to::<String>().expect("a text"), stages[stage as usize - 1]);
+        }
+        let id = format!("pay-{stage}");
+        let handle = client.start_by_name("pay", &()).id(id).await.expect("started");
+        handle.raise_event("begin", &()).await.expect("accepted");
+        until("it is past the patch", || async {
+            let history = handle.history().await.expect("it is there");
+            history.events().iter().any(|event| matches!(event.is, EventKind::TimerFired { .. }))
+        })
+        .await;
+        let history = handle.history().await.expect("it is there");
+        let marked =
+            history.events().iter().any(|event| matches!(event.is, EventKind::Patched { .. }));
+        assert_eq!(marked, stage == 1 || stage == 2, "stage {stage}: {charged}");
+        worker.shutdown().await.expect("a clean end");
+    }
 }

@@ -196,10 +196,13 @@ pub enum EventKind {
         /// The event's payload.
         input: Payload,
     },
-    /// Decision: the code passed a version marker.
+    /// Decision: the code passed a version marker, and took the new path.
     Patched {
         /// The marker's id.
         id: Arc<str>,
+        /// The code has the new path only: a later version need not ask for the marker any more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        deprecated: bool,
     },
     /// Arrival: held by a client until resumed.
     ExecutionSuspended {
@@ -295,7 +298,7 @@ impl EventKind {
             Self::EventSent { call, instance, name, .. } => {
                 format!("event {name:?} sent to {:?} as {call}", instance.as_str())
             }
-            Self::Patched { id } => format!("patch marker {id:?}"),
+            Self::Patched { id, .. } => format!("patch marker {id:?}"),
             Self::ExecutionSuspended { .. } => "suspended".into(),
             Self::ExecutionResumed { .. } => "resumed".into(),
             Self::ExecutionTerminated { .. } => "terminated".into(),

@@ -124,7 +124,7 @@ impl Core {
                     let Some(kind) = action.into_event() else { continue };
                     let _ = entry.writes.record(run, at, kind);
                 }
-                Action::CreateTimer { .. } => {
+                Action::CreateTimer { .. } | Action::Patched { .. } => {
                     let Some(kind) = action.into_event() else { continue };
                     let _ = entry.writes.record(run, at, kind);
                 }

@@ -49,6 +49,13 @@ pub enum Action {
     Complete(Payload),
     /// The code returned an error, panicked, or broke a rule.
     Fail(Box<Failure>),
+    /// The code passed a version marker for the first time.
+    Patched {
+        /// The marker's id.
+        id: Arc<str>,
+        /// It has the new path only.
+        deprecated: bool,
+    },
     /// The code ended its execution to begin the next with this input.
     ContinueAsNew(Payload),
 }
@@ -75,6 +82,7 @@ impl Action {
             Self::Complete(output) => EventKind::ExecutionCompleted { output },
             Self::Fail(failure) => EventKind::ExecutionFailed { failure },
             Self::ContinueAsNew(input) => EventKind::ContinuedAsNew { input },
+            Self::Patched { id, deprecated } => EventKind::Patched { id, deprecated },
         })
     }
 
@@ -94,6 +102,8 @@ impl Action {
                 Self::SendEvent { call, instance, name, .. },
                 EventKind::EventSent { call: c, instance: i, name: n, .. },
             ) => call == c && instance == i && name == n,
+            // Whichever way of asking recorded it: both take the new path.
+            (Self::Patched { id, .. }, EventKind::Patched { id: recorded, .. }) => id == recorded,
             (Self::Complete(_), EventKind::ExecutionCompleted { .. })
             | (Self::Fail(_), EventKind::ExecutionFailed { .. })
             | (Self::ContinueAsNew(_), EventKind::ContinuedAsNew { .. }) => true,

@@ -51,6 +51,10 @@ pub(super) struct State {
     arrived: u64,
     /// The code has asked for the next execution.
     continues: bool,
+    /// Version markers in the history that is replayed.
+    markers: BTreeSet<Arc<str>>,
+    /// What was answered for each marker that the code asked for: it stays for the whole execution.
+    patches: BTreeMap<Arc<str>, bool>,
     actions: Vec<Action>,
     cancels: BTreeSet<CallNumber>,
     custom_status: Option<Payload>,
@@ -93,6 +97,8 @@ impl Context {
             buffered: 0,
             arrived: 0,
             continues: false,
+            markers: BTreeSet::new(),
+            patches: BTreeMap::new(),
             actions: Vec::new(),
             cancels: BTreeSet::new(),
             custom_status: None,
@@ -244,6 +250,20 @@ impl Context {
         failure.details.as_ref().filter(|_| asked)
     }
 
+    /// Whether the code takes its new path: where it is for the first time, which records a marker, and on
+    /// every replay of a history that has the marker; not where a history without it is repeated. The first
+    /// answer for an id stays for the whole execution.
+    #[must_use]
+    pub fn patched(&self, id: impl Into<Arc<str>>) -> bool {
+        self.state().patched(id.into(), false)
+    }
+
+    /// Says that the code has the new path only. Histories with the marker fit, and those that it records
+    /// from now on fit code without the marker, too.
+    pub fn deprecate_patch(&self, id: impl Into<Arc<str>>) {
+        let _ = self.state().patched(id.into(), true);
+    }
+
     /// Shows a value to whoever looks at the instance's status. At most 16 KiB: more fails the turn.
     pub fn set_custom_status(&self, status: Payload) {
         let mut state = self.state();
@@ -352,6 +372,32 @@ impl State {
 
     pub(super) fn buffered(&self) -> usize {
         self.buffered
+    }
+
+    /// Markers of the history that is replayed next.
+    pub(super) fn set_markers(&mut self, markers: BTreeSet<Arc<str>>) {
+        self.markers = markers;
+    }
+
+    fn patched(&mut self, id: Arc<str>, deprecated: bool) -> bool {
+        if let Some(answer) = self.patches.get(&id) {
+            return *answer;
+        }
+        if id.is_empty() || id.len() > limits::NAME_BYTES_MAX {
+            self.break_with(Failure::limit(format!(
+                "the id of a patch has 1 to {} bytes, this one has {}",
+                limits::NAME_BYTES_MAX,
+                id.len()
+            )));
+            return true;
+        }
+        let known = self.markers.contains(&id) && !planted!(PatchForgotten);
+        let answer = !self.replaying || known;
+        if answer {
+            self.ask(Action::Patched { id: id.clone(), deprecated });
+        }
+        self.patches.insert(id, answer);
+        answer
     }
 
     /// Whether the code asked for the next execution.

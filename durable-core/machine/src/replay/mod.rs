@@ -141,12 +141,21 @@ impl Orchestration {
         &mut self,
         events: impl IntoIterator<Item = &'a Event>,
     ) -> Result<ReplayReport, Divergence> {
-        self.context.state().set_replaying(true);
+        let events: Vec<&Event> = events.into_iter().collect();
+        {
+            let mut state = self.context.state();
+            state.set_replaying(true);
+            state.set_markers(events.iter().filter_map(|event| marker(&event.is)).collect());
+        }
         let mut report = ReplayReport::default();
         let mut asked: VecDeque<Action> = VecDeque::new();
         let mut seq = EventSeq(0);
         for event in events {
             if event.is.is_decision() {
+                if deprecated_marker_is_not_asked_for(&event.is, asked.front()) {
+                    seq = seq.next();
+                    continue;
+                }
                 match asked.pop_front() {
                     Some(action) if action.fits(&event.is) || planted!(DivergenceIgnored) => {
                         report.input_differences += u32::from(action.input_differs(&event.is));
@@ -358,6 +367,19 @@ impl Drop for Orchestration {
     }
 }
 
+fn marker(event: &EventKind) -> Option<Arc<str>> {
+    match event {
+        EventKind::Patched { id, .. } => Some(id.clone()),
+        _ => None,
+    }
+}
+
+/// Code that deprecated a marker recorded it for those that still ask. Code after it may not know it at all.
+fn deprecated_marker_is_not_asked_for(event: &EventKind, asked: Option<&Action>) -> bool {
+    matches!(event, EventKind::Patched { deprecated: true, .. })
+        && !asked.is_some_and(|action| action.fits(event))
+}
+
 /// The start of an execution that continues another may be stored before its first turn. Where it is held
 /// then, and terminated, that turn never comes.
 #[must_use]
@@ -370,14 +392,16 @@ fn recorded(action: &Action) -> bool {
 }
 
 fn diverged(seq: EventSeq, recorded: &EventKind, actual: Option<&Action>) -> Divergence {
-    Divergence {
-        seq,
-        recorded: recorded.summary(),
-        actual: actual.map_or_else(
-            || "asks for nothing here".into(),
-            |action| format!("asks for {}", action.summary()),
-        ),
+    let mut actual = actual.map_or_else(
+        || "asks for nothing here".into(),
+        |action| format!("asks for {}", action.summary()),
+    );
+    if let EventKind::Patched { id, .. } = recorded {
+        actual.push_str(&format!(
+            "; keep ctx.patched({id:?}), or ctx.deprecate_patch({id:?}), until no such history is left"
+        ));
     }
+    Divergence { seq, recorded: recorded.summary(), actual }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Failure {

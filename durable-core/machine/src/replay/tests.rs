@@ -622,3 +622,105 @@ fn unconsumed_events_keep_their_ids() {
     let _ = order.advance(&at(0, event));
     assert_eq!(order.unconsumed()[0].id, id);
 }
+
+fn marker_of(id: &str, deprecated: bool) -> EventKind {
+    EventKind::Patched { id: id.into(), deprecated }
+}
+
+/// The code of three stages of one patch, and before it.
+async fn stage(ctx: Context, stage: u32) -> Result<Payload, Failure> {
+    activity(&ctx, "first").await?;
+    let new = match stage {
+        0 => false,
+        1 => ctx.patched("tax"),
+        2 => {
+            ctx.deprecate_patch("tax");
+            true
+        }
+        _ => true,
+    };
+    activity(&ctx, if new { "new" } else { "old" }).await
+}
+
+fn of_stage(number: u32) -> Orchestration {
+    orchestration(move |ctx| stage(ctx, number))
+}
+
+/// A history up to where the second call waits, with this between the first result and the call.
+fn passed(marker: Option<EventKind>, name: &str) -> Vec<Event> {
+    let mut events = vec![started(), scheduled(0, "first"), result(0)];
+    events.extend(marker);
+    events.push(scheduled(1, name));
+    (0..).zip(events).map(|(second, is)| at(second, is)).collect()
+}
+
+#[test]
+fn each_stage_of_a_patch_fits_the_histories_that_it_may_meet() {
+    let before = passed(None, "old");
+    let patched = passed(Some(marker_of("tax", false)), "new");
+    let deprecated = passed(Some(marker_of("tax", true)), "new");
+    let removed = passed(None, "new");
+    for (number, history, fits) in [
+        (0, &before, true),
+        (0, &patched, false),
+        (1, &before, true),
+        (1, &patched, true),
+        (1, &deprecated, true),
+        (2, &before, false),
+        (2, &patched, true),
+        (2, &deprecated, true),
+        (2, &removed, true),
+        (3, &before, false),
+        (3, &patched, false),
+        (3, &deprecated, true),
+        (3, &removed, true),
+    ] {
+        let replayed = of_stage(number).replay(history);
+        assert_eq!(replayed.is_ok(), fits, "stage {number}, {history:?}: {replayed:?}");
+    }
+}
+
+#[test]
+fn code_that_gets_to_a_patch_for_the_first_time_takes_the_new_path() {
+    for (number, deprecated) in [(1, false), (2, true)] {
+        let mut order = of_stage(number);
+        // What was recorded ends in front of it.
+        order.replay(&passed(None, "old")[..2]).expect("it fits");
+        let asked: Vec<_> =
+            order.advance(&at(9, result(0))).into_iter().filter_map(Action::into_event).collect();
+        assert_eq!(asked, [marker_of("tax", deprecated), scheduled(1, "new")]);
+    }
+}
+
+#[test]
+fn the_first_answer_for_a_patch_stays() {
+    let mut order = orchestration(|ctx| async move {
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(ctx.patched("loop"));
+            ctx.event("next").await;
+        }
+        Ok(of(&answers))
+    });
+    // Passed once without a marker: an older build waited for the event, too.
+    order.replay(&[at(0, started()), at(1, raised("next", &1))]).expect("it fits");
+    let asked = order.advance(&at(2, raised("next", &2)));
+    assert_eq!(asked, []);
+    let end = order.advance(&at(3, raised("next", &3)));
+    assert_eq!(end, [Action::Complete(of(&[false, false, false]))]);
+}
+
+#[test]
+fn a_marker_that_the_code_does_not_ask_for_is_named_with_what_to_keep() {
+    let history = passed(Some(marker_of("tax", false)), "new");
+    let divergence = of_stage(3).replay(&history).expect_err("it does not fit").to_string();
+    assert!(divergence.contains("event 3: the history has patch marker \"tax\""), "{divergence}");
+    assert!(divergence.contains("ctx.deprecate_patch(\"tax\")"), "{divergence}");
+    // Asked for at another place.
+    let mut early = orchestration(|ctx| async move {
+        let _ = ctx.patched("tax");
+        stage(ctx, 1).await
+    });
+    let divergence = early.replay(&history).expect_err("it does not fit").to_string();
+    assert!(divergence.contains("asks for patch marker \"tax\""), "{divergence}");
+}

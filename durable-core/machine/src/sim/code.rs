@@ -159,6 +159,10 @@ fn run(ctx: Context, step: Step) -> Child {
                 Ok("never".into())
             }
             Step::Panic => panic!("the workload panics here on purpose"),
+            Step::Patched { id, new, old } => {
+                let step = if ctx.patched(id) { new } else { old };
+                run(ctx, *step).await
+            }
             Step::Continue(script) => {
                 let input = Payload::of(&script).expect("a script is JSON");
                 Err(ctx.continue_as_new(input))

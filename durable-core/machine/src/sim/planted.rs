@@ -42,6 +42,9 @@ planted_bugs! {
     /// Code that no longer fits its history goes on.
     DivergenceIgnored,
 
+    /// A marker in the history is not known when it is replayed.
+    PatchForgotten,
+
     // Activities: attempts and their results.
     /// One attempt too many, and at once.
     RetriesOffByOne,

@@ -73,6 +73,12 @@ pub(super) enum Step {
     Foreign,
     Panic,
     Fail(String),
+    /// Takes the one way where a marker says so, and else the other.
+    Patched {
+        id: String,
+        new: Box<Step>,
+        old: Box<Step>,
+    },
     /// Ends the execution; the next one does this.
     Continue(Box<Script>),
 }
@@ -240,6 +246,11 @@ impl Author {
                 _ => Step::Fail("Refused".into()),
             },
             18 if self.generations_left > 0 => self.continued(),
+            19 => {
+                let id = format!("patch-{}", self.rng.index(3));
+                let (new, old) = (Box::new(self.leaf()), Box::new(self.leaf()));
+                Step::Patched { id, new, old }
+            }
             _ => self.leaf(),
         }
     }

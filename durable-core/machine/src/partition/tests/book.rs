@@ -99,6 +99,7 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("again_ignored", code(again_ignored));
     add("again_with_work", code(again_with_work));
     // Other versions of `chain`.
+    add("chain_patched", code(chain_patched));
     add("chain_renamed", code(chain_renamed));
     add("chain_timer", code(chain_timer));
     add("chain_short", code(|_, _| async { Ok(payload(&"short")) }));
@@ -122,6 +123,12 @@ async fn chain_renamed(ctx: Context, input: Value) -> Outcome {
     let a = call(&ctx, "first", &input).await?;
     let b = call(&ctx, "b", &value(&a)).await?;
     call(&ctx, "c", &value(&b)).await
+}
+
+async fn chain_patched(ctx: Context, input: Value) -> Outcome {
+    let a = call(&ctx, "a", &input).await?;
+    let b = call(&ctx, if ctx.patched("b") { "better" } else { "b" }, &value(&a)).await?;
+    call(&ctx, if ctx.patched("c") { "best" } else { "c" }, &value(&b)).await
 }
 
 async fn chain_timer(ctx: Context, input: Value) -> Outcome {

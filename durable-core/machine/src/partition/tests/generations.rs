@@ -242,3 +242,36 @@ fn a_tight_loop_is_suspended_between_two_executions() {
     );
     world.go("expect execution 1000");
 }
+
+#[test]
+fn changed_code_goes_on_with_old_histories_where_it_asks_for_a_patch() {
+    // Told once: from its first events on, today's code would take the new path.
+    let _ = told(
+        r#"
+        start   old chain 1
+        expect  call a
+        answer  a ok
+        expect  call b
+        code    chain is chain_patched
+        takeover
+        start   new chain 1
+        expect  call new a
+        answer  new a ok
+        expect  call new better
+        answer  old b ok
+        expect  call old best           # behind what was recorded the code is live
+        answer  old best ok
+        expect  completed old 1
+        expect  history old started scheduled result scheduled result patched scheduled result completed
+        answer  new better ok
+        expect  call new best
+        code    chain is chain_renamed
+        takeover
+        expect  held new Diverged
+        code    chain is chain_patched
+        resume  new
+        answer  new best ok
+        expect  completed new 1
+        "#,
+    );
+}

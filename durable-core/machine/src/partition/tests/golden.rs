@@ -153,7 +153,7 @@ fn every_event() -> Vec<Event> {
             id: Some(EnvelopeId("event-1".into())),
         },
         EventKind::EventSent { call, instance: id("heir"), name: "add".into(), input: json("7") },
-        EventKind::Patched { id: "new-tax".into() },
+        EventKind::Patched { id: "new-tax".into(), deprecated: false },
         EventKind::ExecutionSuspended { reason: None },
         EventKind::ExecutionSuspended { reason: Some("lunch".into()) },
         EventKind::ExecutionResumed { reason: None },

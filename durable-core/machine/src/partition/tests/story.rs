@@ -1486,10 +1486,10 @@ fn short(event: &Event) -> &'static str {
         EventKind::ExecutionCompleted { .. } => "completed",
         EventKind::ExecutionFailed { .. } => "failed",
         EventKind::ContinuedAsNew { .. } => "continued",
+        EventKind::Patched { .. } => "patched",
         EventKind::ChildCreated(_)
         | EventKind::ChildCompleted { .. }
-        | EventKind::ChildFailed { .. }
-        | EventKind::Patched { .. } => "other",
+        | EventKind::ChildFailed { .. } => "other",
     }
 }
 
