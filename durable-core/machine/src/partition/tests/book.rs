@@ -93,6 +93,7 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("many_open", code(many_open));
     add("sizes", code(sizes));
     add("golden", code(golden));
+    add("golden_again", code(golden_again));
     add("again", code(again));
     add("batches", code(batches));
     add("again_and_again", code(again_and_again));
@@ -603,6 +604,19 @@ async fn again_with_work(ctx: Context, input: Value) -> Outcome {
         return Err(ctx.continue_as_new(payload("next")));
     }
     call(&ctx, "new", &input).await
+}
+
+/// Two executions with patches, the second of which gets what the first did not consume; kept as a file.
+async fn golden_again(ctx: Context, input: Value) -> Outcome {
+    let path = if ctx.patched("path") { "new" } else { "old" };
+    let seen = call(&ctx, path, &json!([input, ctx.new_uuid().to_string()])).await?;
+    ctx.deprecate_patch("gone");
+    let event = ctx.event("next").await;
+    if input["last"].is_null() {
+        return Err(ctx.continue_as_new(payload(&json!({ "last": value(&seen) }))));
+    }
+    ctx.sleep(secs(5)).await;
+    Ok(payload(&json!([value(&event), ctx.random()])))
 }
 
 /// A little of everything; its history is kept as a file.

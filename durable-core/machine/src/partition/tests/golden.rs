@@ -472,9 +472,24 @@ const ORDER: &str = r#"
     expect  completed
 "#;
 
-#[test]
-fn a_history_that_an_earlier_build_stored_is_replayed() {
-    let file = golden!("replayed");
+/// The same for the second execution of a run.
+const AGAIN: &str = r#"
+    start   order-7 golden_again {"n":7}
+    expect  call new
+    event   order-7 next "for the first"
+    event   order-7 unasked 1 as event-1
+    event   order-7 next "for the second" as event-2
+    answer  new ok {"at":"shelf 3"}
+    expect  execution 1
+    expect  call new
+    answer  new ok 4
+    time    +5s
+    expect  completed
+"#;
+
+/// Replays a stored history with today's code: the drawn numbers are inputs of calls, and a build that draws
+/// otherwise differs here.
+fn replayed(file: &str, code: &str, execution: u32) -> Orchestration {
     let rows: Vec<_> = file
         .lines()
         .scan(0, |first, line| {
@@ -488,14 +503,19 @@ fn a_history_that_an_earlier_build_stored_is_replayed() {
     let key = ExecutionKey {
         instance: id("order-7"),
         run: RunNumber(1_700_000_000_000_001),
-        execution: ExecutionNumber(0),
+        execution: ExecutionNumber(execution),
     };
-    let code = book().remove("golden").expect("in the book");
+    let code = book().remove(code).expect("in the book");
     let mut replayed = Orchestration::new(key, code, None);
     let report = replayed.replay(&events).expect("today's engine replays it");
-    // The drawn numbers are inputs of calls: a build that draws otherwise differs here.
     assert_eq!(report.input_differences, 0);
-    assert_eq!(replayed.unconsumed().len(), 1);
+    replayed
+}
+
+#[test]
+fn a_history_that_an_earlier_build_stored_is_replayed() {
+    assert_eq!(replayed(golden!("replayed"), "golden", 0).unconsumed().len(), 1);
+    assert_eq!(replayed(golden!("replayed-again"), "golden_again", 1).unconsumed().len(), 1);
 }
 
 #[test]
@@ -504,4 +524,8 @@ fn the_same_story_still_writes_the_same_history() {
     let stored = world.store.history(&id("order-7")).expect("a history");
     let encoded: Vec<_> = stored.into_iter().map(|row| row.body).collect();
     same(golden!("replayed"), &encoded);
+    let world = told(AGAIN);
+    let stored = world.store.history(&id("order-7")).expect("a history");
+    let encoded: Vec<_> = stored.into_iter().map(|row| row.body).collect();
+    same(golden!("replayed-again"), &encoded);
 }
