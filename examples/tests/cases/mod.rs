@@ -6,6 +6,7 @@ mod monitor;
 mod order;
 mod order_azure;
 mod program;
+mod schedule;
 mod trip;
 
 // The unit tests that examples hold themselves: Cargo builds examples, but runs no tests in them.
@@ -15,6 +16,9 @@ mod approval_example;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/monitor.rs"]
 mod monitor_example;
+#[allow(dead_code, reason = "its program is run as a process")]
+#[path = "../../examples/schedule.rs"]
+mod schedule_example;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/trip.rs"]
 mod trip_example;
