@@ -175,6 +175,7 @@ pub(super) fn held(row: &Row, error: &DecodeError) -> Result<StatusRow, StoreErr
         parent: None,
         version: None,
         tags: Vec::new(),
+        scheduled_for: None,
         expires_at: None,
     })
 }

@@ -42,6 +42,9 @@ pub enum ClientError {
     /// The id breaks a rule.
     #[error("{0}")]
     InvalidId(#[from] InvalidName),
+    /// A version or a tag breaks a rule.
+    #[error("{0}")]
+    InvalidLabel(String),
     /// A value cannot be written as JSON, is too large, or does not have the shape asked for.
     #[error("{0}")]
     Payload(String),

@@ -4,9 +4,12 @@ use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use durable_machine::model::{
-    Acceptance, InstanceId, InvalidName, Payload, ReusePolicy, RunNumber, StartNonce,
+    Acceptance, InstanceId, InvalidName, Payload, ReusePolicy, RunNumber, StartNonce, Timestamp,
+    limits,
 };
 use durable_machine::partition::{Answer, Input};
 use durable_machine::store::AcceptOutcome;
@@ -14,6 +17,7 @@ use uuid::Uuid;
 
 use super::{Client, ClientError, Handle, retry_busy};
 use crate::ids::IntoInstanceId;
+use crate::time::from_utc;
 use crate::worker::Mail;
 
 /// A start that is being put together; `.await` starts it.
@@ -26,12 +30,31 @@ pub struct Start<T> {
     input: Result<Payload, ClientError>,
     id: Option<Result<InstanceId, InvalidName>>,
     reuse: ReusePolicy,
+    time: Option<Time>,
+    version: Option<Arc<str>>,
+    tags: Vec<(Arc<str>, Arc<str>)>,
     output: PhantomData<fn() -> T>,
+}
+
+/// When it shall start, by the hub's clock.
+enum Time {
+    At(Timestamp),
+    After(Duration),
 }
 
 impl<T> Start<T> {
     pub(super) fn new(client: Client, name: Arc<str>, input: Result<Payload, ClientError>) -> Self {
-        Self { client, name, input, id: None, reuse: ReusePolicy::default(), output: PhantomData }
+        Self {
+            client,
+            name,
+            input,
+            id: None,
+            reuse: ReusePolicy::default(),
+            time: None,
+            version: None,
+            tags: Vec::new(),
+            output: PhantomData,
+        }
     }
 
     /// Chooses the instance's id. An active instance of that id refuses the start, one that has ended is
@@ -53,9 +76,57 @@ impl<T> Start<T> {
         self
     }
 
+    /// Starts it then, by the hub's clock; a time that has passed is now. Until then the instance is
+    /// `Pending`: events sent to it are kept, terminate ends it, suspend makes it begin suspended.
+    ///
+    /// With [`replace_existing`](Self::replace_existing) the active instance is terminated at once.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// let tomorrow = chrono::Utc::now() + chrono::Duration::days(1);
+    /// client.start_by_name("report", &7).at(tomorrow).await?;
+    /// client.start_by_name("reminder", &7).delay(minutes(30)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn at(mut self, time: DateTime<Utc>) -> Self {
+        self.time = Some(Time::At(from_utc(time)));
+        self
+    }
+
+    /// Starts it this long from now; otherwise as [`at`](Self::at).
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.time = Some(Time::After(delay));
+        self
+    }
+
+    /// The version of the orchestrator that is meant: its code reads it by
+    /// [`version`](crate::OrchestrationContext::version), and the status shows it. At most 128 bytes.
+    pub fn version(mut self, version: impl Into<Arc<str>>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Gives the instance a tag, by which lists can be filtered; a second one of the same key takes the
+    /// place of the first. At most 32 tags, with keys up to 128 and values up to 512 bytes.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// client.start_by_name("order", &7).tag("customer", "c-12").tag("region", "eu").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn tag(mut self, key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        self.tags.retain(|(known, _)| *known != key);
+        self.tags.push((key, value));
+        self
+    }
+
     async fn run(self) -> Result<Handle<T>, ClientError> {
-        let Self { client, name, input, id, reuse, output: _ } = self;
+        let Self { client, name, input, id, reuse, time, version, tags, output: _ } = self;
         let input = input?;
+        check_labels(version.as_deref(), &tags)?;
         let chosen = id.transpose()?;
         client.check_name(&name).await?;
         let generated = chosen.is_none();
@@ -64,6 +135,10 @@ impl<T> Start<T> {
             None => InstanceId::new(Uuid::new_v4().simple().to_string())?,
         };
         let now = client.store().now();
+        let scheduled_for = time.map(|time| match time {
+            Time::At(time) => time,
+            Time::After(delay) => now.after(delay),
+        });
         let acceptance = Acceptance {
             instance: instance.clone(),
             run: RunNumber(u64::try_from(now.as_micros()).unwrap_or(1)),
@@ -72,16 +147,20 @@ impl<T> Start<T> {
             input,
             accepted_at: now,
             reuse,
-            scheduled_for: None,
+            scheduled_for,
             parent: None,
-            version: None,
-            tags: Vec::new(),
+            version,
+            tags,
             trace: None,
         };
         // Watching begins before the start, so that no change can be missed and none has to be read.
         let mut watcher = client.watcher(&instance);
         let mut acceptance = Box::new(acceptance);
-        if generated && let Some(worker) = client.worker_of(&instance) {
+        // One that waits has to be durable before it begins.
+        if generated
+            && scheduled_for.is_none()
+            && let Some(worker) = client.worker_of(&instance)
+        {
             let told = worker.ask(&instance, |ticket| Mail::Start { acceptance, ticket });
             acceptance = match told.await.map_err(|_| ClientError::Unanswered)? {
                 Ok(Answer::Started(run)) => {
@@ -113,6 +192,34 @@ impl<T> Start<T> {
         };
         Ok(Handle::new(client, instance, Some(run), watcher))
     }
+}
+
+fn check_labels(version: Option<&str>, tags: &[(Arc<str>, Arc<str>)]) -> Result<(), ClientError> {
+    let refuse = |what: String| Err(ClientError::InvalidLabel(what));
+    if tags.len() > limits::TAGS_MAX {
+        let (most, given) = (limits::TAGS_MAX, tags.len());
+        return refuse(format!("an instance has at most {most} tags, these are {given}"));
+    }
+    let too_long = |text: &str, most: usize| text.len() > most;
+    if version
+        .is_some_and(|version| version.is_empty() || too_long(version, limits::TAG_KEY_BYTES_MAX))
+    {
+        let most = limits::TAG_KEY_BYTES_MAX;
+        return refuse(format!("a version has 1 to {most} bytes"));
+    }
+    for (key, value) in tags {
+        if key.is_empty() || too_long(key, limits::TAG_KEY_BYTES_MAX) {
+            let most = limits::TAG_KEY_BYTES_MAX;
+            return refuse(format!("a tag's key has 1 to {most} bytes, {key:?} has {}", key.len()));
+        }
+        if too_long(value, limits::TAG_VALUE_BYTES_MAX) {
+            let (most, has) = (limits::TAG_VALUE_BYTES_MAX, value.len());
+            return refuse(format!(
+                "a tag's value has at most {most} bytes, that of {key:?} has {has}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl<T: Send + 'static> IntoFuture for Start<T> {

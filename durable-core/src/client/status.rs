@@ -69,6 +69,29 @@ impl InstanceStatus {
         to_utc(self.row.updated_at)
     }
 
+    /// When it is, or was, to start, where that was not at once.
+    #[must_use]
+    pub fn scheduled_for(&self) -> Option<DateTime<Utc>> {
+        self.row.scheduled_for.map(to_utc)
+    }
+
+    /// The version that its start asked for.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.row.version.as_deref()
+    }
+
+    /// The tags that its start gave it, in that order.
+    pub fn tags(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.row.tags.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The value of one of its tags.
+    #[must_use]
+    pub fn tag(&self, key: &str) -> Option<&str> {
+        self.tags().find(|(known, _)| *known == key).map(|(_, value)| value)
+    }
+
     /// Its input.
     ///
     /// # Errors

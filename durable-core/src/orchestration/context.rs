@@ -68,6 +68,24 @@ impl OrchestrationContext {
         to_utc(self.context.started_at())
     }
 
+    /// The version that the instance's start asked for.
+    #[must_use]
+    pub fn version(&self) -> Option<Arc<str>> {
+        self.context.version()
+    }
+
+    /// The tags that the instance's start gave it, in that order.
+    #[must_use]
+    pub fn tags(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        self.context.tags()
+    }
+
+    /// The value of one of the instance's tags.
+    #[must_use]
+    pub fn tag(&self, key: &str) -> Option<Arc<str>> {
+        self.context.tags().into_iter().find(|(known, _)| &**known == key).map(|(_, value)| value)
+    }
+
     /// Whether the code repeats what was recorded. For logging only: code that decides by it no longer
     /// fits its history.
     #[must_use]

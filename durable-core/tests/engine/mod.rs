@@ -17,6 +17,7 @@ mod offers;
 mod operations;
 mod partitions;
 mod several;
+mod starting;
 mod telemetry;
 mod turns;
 mod waiting;

@@ -108,6 +108,7 @@ pub(crate) fn status_of(key: &ExecutionKey, status: RuntimeStatus, time: Timesta
         parent: None,
         version: None,
         tags: vec![("team".into(), "blue".into())],
+        scheduled_for: None,
         expires_at: None,
     }
 }

@@ -172,6 +172,33 @@ pub(crate) async fn a_start_that_cannot_begin_waits_in_place_of_the_ended_run(ma
     assert_eq!(history_rows(&store, "a").await.len(), 1);
 }
 
+pub(crate) async fn what_a_pending_start_was_sent_goes_when_it_begins(make: Make<'_>) {
+    let subject = make(1);
+    let store = subject.store();
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    let due = Some(at(1_000_000));
+    let later = durable_core::machine::model::Acceptance { scheduled_for: due, ..start("a", 1) };
+    store.accept(&later).await.expect("no fault");
+    let row = store.status(&id("a")).await.expect("no fault").expect("visible");
+    assert_eq!((row.status, row.scheduled_for), (RuntimeStatus::Pending, due));
+    let sent = InstanceWrite {
+        in_flight: RowChange::Set(b"{\"stash\":[]}".to_vec()),
+        status: Some(Box::new(row)),
+        ..write(key("a", 1, 0))
+    };
+    owner.commit(at(1), vec![sent]).await;
+    let (mut owner, snapshot) = Owner::open(&store, P0).await;
+    assert_eq!(snapshot.in_flight, [id("a")], "who takes over has to look at it");
+    let arrivals = arrived(&store, P0, 1, 0).await;
+    assert_eq!(arrivals.acceptances[0].acceptance.scheduled_for, due);
+    let begins = InstanceWrite { in_flight: RowChange::Delete, ..begin("a", 1, at(2)) };
+    owner.commit(at(2), vec![begins]).await;
+    let stored = store.load(&id("a")).await.expect("no fault").expect("stored");
+    assert_eq!((stored.in_flight, stored.acceptance), (None, None));
+    let (_, snapshot) = Owner::open(&store, P0).await;
+    assert!(snapshot.in_flight.is_empty());
+}
+
 pub(crate) async fn an_active_instance_is_replaced_only_on_request_and_by_its_owner(
     make: Make<'_>,
 ) {

@@ -42,5 +42,12 @@ pub const PARTITIONS_MAX: u16 = 64;
 /// Times an attempt is started, because its worker was lost, before it counts as failed.
 pub const STARTS_PER_ATTEMPT_MAX: u32 = 3;
 
+/// Tags of one instance. They stand in every status row, and filters look at each of them.
+pub const TAGS_MAX: usize = 32;
+/// Bytes of a tag's key, and of a version.
+pub const TAG_KEY_BYTES_MAX: usize = 128;
+/// Bytes of a tag's value.
+pub const TAG_VALUE_BYTES_MAX: usize = 512;
+
 /// Bytes of a function, event or child name.
 pub const NAME_BYTES_MAX: usize = 1024;

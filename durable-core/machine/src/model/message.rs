@@ -57,6 +57,14 @@ pub struct Acceptance {
     pub trace: Option<TraceContext>,
 }
 
+impl Acceptance {
+    /// Whether it is too early for the run to begin.
+    #[must_use]
+    pub fn waits_at(&self, now: Timestamp) -> bool {
+        self.scheduled_for.is_some_and(|due| due > now)
+    }
+}
+
 /// What a client asks of an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {

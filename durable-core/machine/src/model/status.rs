@@ -190,6 +190,9 @@ pub struct StatusRow {
     /// The caller's tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// When it is to start, where that is not at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
     /// Reserved: when the row may be purged by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -244,6 +247,7 @@ impl StatusRow {
             parent: acceptance.parent.clone(),
             version: acceptance.version.clone(),
             tags: acceptance.tags.clone(),
+            scheduled_for: acceptance.scheduled_for,
             expires_at: None,
         }
     }

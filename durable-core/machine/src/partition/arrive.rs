@@ -21,6 +21,8 @@ impl Partition {
     pub(super) fn start(&mut self, acceptance: Box<Acceptance>, ticket: Ticket) {
         let refusal = if self.overloaded() {
             Some(Answer::Overloaded)
+        } else if acceptance.waits_at(self.core.now) {
+            Some(Answer::Refused("a start at a later time has to be accepted by the store".into()))
         } else if self.core.registry.orchestrator(&acceptance.name).is_none() {
             Some(Answer::Refused(unregistered(&acceptance.name)))
         } else if self.entries.contains_key(&acceptance.instance) {
@@ -249,11 +251,21 @@ impl Core {
                 }
                 entry.life = Life::Unknown;
             }
+            if matches!(entry.life, Life::Ended(_))
+                && (entry.writes.any() || entry.committing)
+                && matches!(entry.arrivals.front(), Some(Arrival::Begin { acceptance, .. })
+                    if self.waits(entry, acceptance))
+            {
+                // A start whose time has not come takes the place of an end that is stored, no other.
+                entry.covered = 0;
+                break;
+            }
             let needs_load = match &entry.life {
                 Life::Unknown => entry.look_at_due || !entry.arrivals.is_empty(),
                 Life::Active(run) => {
                     matches!(entry.code, Code::Away)
                         && run.hold.is_none()
+                        && run.unbegun.is_none()
                         && !entry.arrivals.is_empty()
                 }
                 Life::Absent | Life::Ended(_) | Life::Unreadable(_) => false,
@@ -278,6 +290,11 @@ impl Core {
         let Some(run) = entry.active() else { return };
         for item in run.take_due(now) {
             match item {
+                DueItem::Begin => {
+                    let unbegun = entry.active().and_then(|run| run.unbegun.clone());
+                    let begin = |acceptance| Arrival::Begin { acceptance, ticket: None };
+                    entry.arrivals.extend(unbegun.map(begin));
+                }
                 DueItem::Timer(call) => entry.arrivals.push_back(Arrival::TimerFired(call)),
                 DueItem::Retry(call) => {
                     if let Some(run) = entry.active()
@@ -372,10 +389,15 @@ impl Core {
         ticket: Option<Ticket>,
     ) {
         let code = self.registry.orchestrator(&acceptance.name);
+        let waits = self.waits(entry, &acceptance);
         match &entry.life {
             Life::Active(run) if run.unbegun.is_none() => {
                 if acceptance.run <= run.key.run {
                     self.stats.dropped += 1;
+                    return;
+                }
+                if waits {
+                    self.make_way(instance, entry, acceptance);
                     return;
                 }
                 if code.is_none() {
@@ -389,6 +411,11 @@ impl Core {
                 self.replace(instance, entry);
             }
             Life::Active(unbegun) => {
+                let older = acceptance.run < unbegun.key.run;
+                if older || (waits && unbegun.key.run == acceptance.run) {
+                    self.stats.dropped += 1;
+                    return;
+                }
                 // The same start again. It is tried once more only where its reason may have passed.
                 let stays = unbegun.hold.as_ref().is_some_and(|hold| {
                     code.is_none() || hold.reason != HoldReason::UnknownOrchestrator
@@ -403,7 +430,7 @@ impl Core {
                     self.stats.dropped += 1;
                     return;
                 }
-                if code.is_none() {
+                if code.is_none() && !waits {
                     // The store has the ended run's row: as above.
                     let message = unregistered(&acceptance.name);
                     self.effects.push(Effect::Warn { instance: instance.clone(), message });
@@ -424,9 +451,21 @@ impl Core {
             entry.arrivals.push_front(Arrival::Command { command, run: Some(run), source });
         }
         let mut run = Run::beginning(&acceptance);
+        run.suspended = std::mem::take(&mut entry.told_suspended);
         if let Life::Active(unbegun) = &mut entry.life {
             run.stash = std::mem::take(&mut unbegun.stash);
+            run.suspended |= unbegun.suspended;
         }
+        if waits {
+            if run.suspended {
+                run.row.status = RuntimeStatus::Suspended;
+            }
+            run.unbegun = Some(acceptance);
+            entry.life = Life::Active(Box::new(run));
+            return;
+        }
+        entry.was_due = true;
+        let was_suspended = std::mem::take(&mut run.suspended);
         // A start of which nothing is stored but that it was accepted. (What takes the place of an earlier
         // run could not be held: that run's row stands in the store until the new one begins. Nor can what
         // its caller starts directly: there is no row of it at all.)
@@ -447,7 +486,8 @@ impl Core {
         };
         // Commands that reached the instance while it was pending hold for its first turn.
         let commanded = |which| self.commanded(entry, acceptance.run, which);
-        let suspended = commanded(|command| matches!(command, Command::Suspend { .. }));
+        let suspended =
+            was_suspended || commanded(|command| matches!(command, Command::Suspend { .. }));
         let terminated = commanded(|command| matches!(command, Command::Terminate { .. }));
         if terminated {
             // In front of all others: a resume before it would let the code run after all.
@@ -470,6 +510,7 @@ impl Core {
         )));
         entry.writes.begins = if ticket.is_some() { Begins::Fresh } else { Begins::Accepted };
         entry.writes.status = true;
+        entry.was_due = false;
         self.stats.started += 1;
         if let Some(ticket) = ticket {
             let answer = Answer::Started(key.run);
@@ -562,6 +603,7 @@ impl Core {
                     return;
                 }
                 let (held, suspended) = (run.hold.is_some(), run.suspended);
+                let to_come = run.is_to_come();
                 if run.partial && matches!(command, Command::Terminate { .. }) {
                     let answer = Answer::Refused(
                         "its history cannot be read, so no end can be written behind it".into(),
@@ -583,7 +625,9 @@ impl Core {
                     Command::Suspend { reason } => {
                         let already = suspended || held;
                         self.reply(entry, source, Answer::Accepted);
-                        if !already {
+                        if !already && to_come {
+                            suspend_start(entry, true, now);
+                        } else if !already {
                             set_status(entry, RuntimeStatus::Suspended, now);
                             let kind = EventKind::ExecutionSuspended { reason };
                             self.record_and_turn(instance, entry, kind);
@@ -593,6 +637,8 @@ impl Core {
                         self.reply(entry, source, Answer::Accepted);
                         if held {
                             self.unhold(instance, entry);
+                        } else if suspended && to_come {
+                            suspend_start(entry, false, now);
                         } else if suspended {
                             set_status(entry, RuntimeStatus::Running, now);
                             self.record_and_turn(
@@ -660,8 +706,10 @@ impl Core {
         let now = self.now;
         let waits = entry.waits_for_first_turn();
         match &mut entry.life {
-            Life::Active(run) if run.hold.is_some() || waits => {
+            Life::Active(run) if run.hold.is_some() || waits || run.unbegun.is_some() => {
                 run.stash.push_back(Stashed::Raise { name, input, id });
+                // It may have to take the place of a run that has ended.
+                entry.writes.status |= entry.stored.status.is_some_and(RuntimeStatus::is_terminal);
                 entry.writes.in_flight = true;
                 entry.writes.touch();
             }
@@ -761,6 +809,26 @@ impl Core {
             });
         }
         self.give_turn(instance, entry, event);
+    }
+
+    /// Whether the time of a start has not come.
+    fn waits(&self, entry: &Entry, acceptance: &Acceptance) -> bool {
+        acceptance.waits_at(self.now) && !entry.was_due && !planted!(ScheduledStartEarly)
+    }
+
+    /// An active run ends because of a start whose time has not come. That start comes again when the end
+    /// is stored.
+    fn make_way(&mut self, instance: &InstanceId, entry: &mut Entry, acceptance: Box<Acceptance>) {
+        let Life::Active(run) = &entry.life else { return };
+        if run.partial {
+            // No end can be written behind what cannot be read: it stays until its successor begins.
+            let message = "it cannot be read, and stays until the start that replaces it is due";
+            self.effects.push(Effect::Warn { instance: instance.clone(), message: message.into() });
+            return;
+        }
+        self.end_with(instance, entry, Ended::Terminated(Some("replaced by a new start".into())));
+        entry.forget_own_arrivals();
+        entry.arrivals.push_front(Arrival::Begin { acceptance, ticket: None });
     }
 
     /// An active run gives way to a new one: what of it is not committed never happened, and what is
@@ -979,6 +1047,15 @@ fn restart_backoffs(entry: &mut Entry, now: crate::model::Timestamp) {
         run.wake_call_at(at, call);
     }
     entry.look_at_due = true;
+}
+
+/// Suspends a start whose time has not come, or lets it wait for its time only.
+fn suspend_start(entry: &mut Entry, suspended: bool, now: crate::model::Timestamp) {
+    let Life::Active(run) = &mut entry.life else { return };
+    run.suspended = suspended;
+    entry.writes.in_flight = true;
+    let status = if suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Pending };
+    set_status(entry, status, now);
 }
 
 fn set_status(entry: &mut Entry, status: RuntimeStatus, now: crate::model::Timestamp) {

@@ -25,6 +25,10 @@ pub(super) struct Entry {
     pub(super) covered: usize,
     /// Why its start was held before, found in its row of work in flight.
     pub(super) told: Option<Hold>,
+    /// Its start was suspended before its time came, says the same row.
+    pub(super) told_suspended: bool,
+    /// The time of its start had come, though the clock of this owner may be behind.
+    pub(super) was_due: bool,
     /// Stored commands for a later run, whose acceptance this owner has not seen or cannot begin yet.
     /// They stay in the store, too, until that run takes them.
     pub(super) early: Vec<(EnvelopeId, RunNumber, Command)>,
@@ -295,6 +299,8 @@ impl Entry {
             covered: 0,
             early: Vec::new(),
             told: None,
+            told_suspended: false,
+            was_due: false,
             look_at_due: false,
             writes: Writes::default(),
             stored: Stored::default(),
@@ -391,11 +397,10 @@ impl Entry {
             Life::Ended(row) => (row.key(), &**row, None, None),
             Life::Unknown | Life::Absent | Life::Unreadable(_) => return (own, writes),
         };
-        let stored_in_flight =
-            if writes.begins.a_run() { None } else { self.stored.in_flight.take() };
-        let in_flight_change = match (&stored_in_flight, &in_flight) {
+        // A store removes that of an earlier run when a new one begins, not that of the same run's start.
+        let in_flight_change = match (self.stored.in_flight.take(), &in_flight) {
             (None, None) => RowChange::Keep,
-            (Some(old), Some(new)) if old == new => RowChange::Keep,
+            (Some(old), Some(new)) if old == *new && !writes.begins.a_run() => RowChange::Keep,
             (_, Some(new)) => RowChange::Set(new.clone()),
             (Some(_), None) => RowChange::Delete,
         };

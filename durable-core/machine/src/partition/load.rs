@@ -201,8 +201,11 @@ impl Core {
             }
             Some(_) | None => {
                 entry.life = Life::Absent;
-                let InFlight { stash, hold, .. } = InFlight::read(in_flight.as_deref()).0;
+                let InFlight { stash, hold, suspended, .. } =
+                    InFlight::read(in_flight.as_deref()).0;
+                entry.was_due = hold.is_some();
                 entry.told = hold;
+                entry.told_suspended = suspended;
                 entry.covered += stash.len();
                 for stashed in stash.into_iter().rev() {
                     entry.arrivals.push_front(Arrival::Stashed(stashed));

@@ -34,7 +34,7 @@ pub(super) struct Run {
     pub(super) kept: Option<String>,
     /// External events that a diverged history is known not to have consumed.
     pub(super) unconsumed: Vec<UnconsumedEvent>,
-    /// The start that could not begin, because no code for it is registered here.
+    /// The start that could not begin: its time has not come, or no code for it is registered here.
     pub(super) unbegun: Option<Box<Acceptance>>,
     pub(super) calls: BTreeMap<CallNumber, Call>,
     pub(super) timers: BTreeMap<CallNumber, Timestamp>,
@@ -77,6 +77,9 @@ pub(super) struct InFlight {
     /// A row that could not be read, kept for a build that can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) kept: Option<String>,
+    /// A start whose time has not come was suspended by a client.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) suspended: bool,
 }
 
 impl InFlight {
@@ -104,6 +107,8 @@ impl InFlight {
 /// Something of a run that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DueItem {
+    /// The run may begin.
+    Begin,
     Timer(CallNumber),
     /// A backoff is over.
     Retry(CallNumber),
@@ -246,6 +251,9 @@ impl Run {
         if self.hold.is_some() {
             return None;
         }
+        if let Some(unbegun) = &self.unbegun {
+            return unbegun.scheduled_for;
+        }
         let timer =
             self.timers_due.iter().find(|(_, call)| !self.firing.contains(call)).map(|(at, _)| *at);
         let call = self.calls_due.first().map(|(at, _)| *at);
@@ -258,6 +266,9 @@ impl Run {
             if planted!(TimerEarly) { now.after(std::time::Duration::from_secs(1)) } else { now };
         if self.hold.is_some() {
             return Vec::new();
+        }
+        if let Some(unbegun) = &self.unbegun {
+            return if unbegun.waits_at(now) { Vec::new() } else { vec![DueItem::Begin] };
         }
         let mut due: Vec<(Timestamp, DueItem)> = self
             .timers_due
@@ -292,6 +303,11 @@ impl Run {
 
     pub(super) fn unwake_call(&mut self, call: CallNumber) {
         self.calls_due.retain(|(_, due)| *due != call);
+    }
+
+    /// It has not begun, because its time has not come.
+    pub(super) fn is_to_come(&self) -> bool {
+        self.unbegun.is_some() && self.hold.is_none()
     }
 
     /// No new attempt begins: suspended or held.
@@ -338,7 +354,9 @@ impl Run {
         if planted!(StashNotStored) {
             stash.clear();
         }
-        if self.calls.is_empty() && self.hold.is_none() && stash.is_empty() && !self.unturned {
+        let suspended = self.unbegun.is_some() && self.suspended;
+        let nothing = self.calls.is_empty() && self.hold.is_none() && stash.is_empty();
+        if nothing && !self.unturned && !suspended {
             return None;
         }
         let calls = if self.partial {
@@ -348,6 +366,6 @@ impl Run {
             records.filter_map(|(call, open)| Some((*call, open.record()?))).collect()
         };
         let (hold, kept) = (self.hold.clone(), self.kept.clone());
-        Some(InFlight { calls, hold, stash, unturned: self.unturned, kept })
+        Some(InFlight { calls, hold, stash, unturned: self.unturned, kept, suspended })
     }
 }

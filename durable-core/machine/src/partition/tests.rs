@@ -12,6 +12,7 @@ mod holds;
 mod limits;
 mod memory;
 mod messages;
+mod scheduled;
 mod starts;
 mod story;
 mod suspends;

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::action::Action;
 use crate::model::{
-    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, Failure, FailureClass, InstanceId,
-    Payload, Timestamp, UnconsumedEvent, limits,
+    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionStarted, Failure, FailureClass,
+    InstanceId, Payload, Timestamp, UnconsumedEvent, limits,
 };
 
 /// Kind of the failure by which code asks for the next execution.
@@ -37,6 +37,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     now: Timestamp,
     started_at: Timestamp,
+    version: Option<Arc<str>>,
+    tags: Tags,
     replaying: bool,
     /// The engine polls the code right now. Only then does a drop ask for a cancel.
     polling: bool,
@@ -63,6 +65,9 @@ pub(super) struct State {
     randoms: u64,
 }
 
+/// Keys and values.
+type Tags = Vec<(Arc<str>, Arc<str>)>;
+
 enum Slot {
     Waiting(Waker),
     Ready(Result<Payload, Failure>),
@@ -87,6 +92,8 @@ impl Context {
         let state = State {
             now: Timestamp::MIN,
             started_at: Timestamp::MIN,
+            version: None,
+            tags: Tags::new(),
             replaying: false,
             polling: false,
             next_call: CallNumber(0),
@@ -133,6 +140,18 @@ impl Context {
     #[must_use]
     pub fn started_at(&self) -> Timestamp {
         self.state().started_at
+    }
+
+    /// The version that its start asked for.
+    #[must_use]
+    pub fn version(&self) -> Option<Arc<str>> {
+        self.state().version.clone()
+    }
+
+    /// The tags that its start gave it, in that order.
+    #[must_use]
+    pub fn tags(&self) -> Tags {
+        self.state().tags.clone()
     }
 
     /// Whether this poll repeats one that was recorded. For logging only: code that decides by it
@@ -292,8 +311,10 @@ impl State {
         self.now = self.now.max(at);
     }
 
-    pub(super) fn set_started(&mut self, at: Timestamp) {
+    pub(super) fn set_started(&mut self, at: Timestamp, started: &ExecutionStarted) {
         self.started_at = at;
+        self.version.clone_from(&started.version);
+        self.tags.clone_from(&started.tags);
     }
 
     pub(super) fn set_replaying(&mut self, replaying: bool) {

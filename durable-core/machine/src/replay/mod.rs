@@ -240,7 +240,7 @@ impl Orchestration {
             let mut state = self.context.state();
             match &event.is {
                 EventKind::ExecutionStarted(started) => {
-                    state.set_started(event.at);
+                    state.set_started(event.at, started);
                     drop(state);
                     if let Stage::New = self.stage {
                         let (context, input) = (self.context.clone(), started.input.clone());

@@ -46,6 +46,8 @@ pub(super) enum Wish {
 
 pub(super) struct Clients {
     rng: Rng,
+    /// For what starts are given beside their script: drawing it shifts nothing else.
+    extra: Rng,
     author: Author,
     /// Ids that starts use again and again.
     ids: Vec<InstanceId>,
@@ -64,8 +66,9 @@ impl Clients {
         let ids: Vec<_> = (0..count)
             .map(|n| InstanceId::new(format!("i{n}")).expect("letters and digits"))
             .collect();
+        let extra = rng.clone().fork();
         let author = Author::new(rng.fork(), ids.clone());
-        Self { rng, author, ids, made: Vec::new(), envelopes: 0, direct: 0, crowd }
+        Self { rng, extra, author, ids, made: Vec::new(), envelopes: 0, direct: 0, crowd }
     }
 
     /// All wishes of a seed, with their times.
@@ -166,7 +169,12 @@ impl Clients {
     }
 
     fn start(&mut self, instance: InstanceId, journal: &mut Journal) -> Wish {
-        let (token, acceptance) = self.acceptance(instance, journal);
+        let (token, mut acceptance) = self.acceptance(instance, journal);
+        if self.extra.chance(150) {
+            let span = *self.extra.pick(&[20 * SECOND, 600 * SECOND, 86_400 * SECOND]);
+            let due = self.extra.within(0, span);
+            acceptance.scheduled_for = Some(Timestamp::from_micros(super::world::EPOCH + due));
+        }
         Wish::Start { token, acceptance: Box::new(acceptance), way: Way::Stored }
     }
 

@@ -106,6 +106,8 @@ planted_bugs! {
     StashNotStored,
 
     // Starts.
+    /// A start does not wait for its time.
+    ScheduledStartEarly,
     /// An acceptance that comes again begins a run again.
     StartTakenTwice,
     /// The store does not recognise a start that is asked for again.

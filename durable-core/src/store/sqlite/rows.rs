@@ -93,6 +93,8 @@ struct RestRef<'a> {
     #[serde(skip_serializing_if = "slice_is_empty")]
     tags: &'a [(Arc<str>, Arc<str>)],
     #[serde(skip_serializing_if = "Option::is_none")]
+    scheduled_for: &'a Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: &'a Option<Timestamp>,
 }
 
@@ -117,6 +119,8 @@ struct Rest {
     version: Option<Arc<str>>,
     #[serde(default)]
     tags: Vec<(Arc<str>, Arc<str>)>,
+    #[serde(default)]
+    scheduled_for: Option<Timestamp>,
     #[serde(default)]
     expires_at: Option<Timestamp>,
 }
@@ -150,6 +154,7 @@ pub(super) fn status_body(status: &StatusRow) -> Vec<u8> {
         parent,
         version,
         tags,
+        scheduled_for,
         expires_at,
     } = status;
     encode_row(&RestRef {
@@ -163,6 +168,7 @@ pub(super) fn status_body(status: &StatusRow) -> Vec<u8> {
         parent,
         version,
         tags,
+        scheduled_for,
         expires_at,
     })
 }
@@ -220,6 +226,7 @@ fn status_head(row: &Row<'_>) -> Result<(StatusRow, String), Failure> {
         parent: None,
         version: None,
         tags: Vec::new(),
+        scheduled_for: None,
         expires_at: None,
     };
     Ok((status, id))
@@ -237,6 +244,7 @@ fn fill(status: &mut StatusRow, rest: Rest) {
         parent,
         version,
         tags,
+        scheduled_for,
         expires_at,
     } = rest;
     status.input = input;
@@ -249,6 +257,7 @@ fn fill(status: &mut StatusRow, rest: Rest) {
     status.parent = parent;
     status.version = version;
     status.tags = tags;
+    status.scheduled_for = scheduled_for;
     status.expires_at = expires_at;
 }
 

@@ -201,6 +201,7 @@ fn statuses() -> Vec<StatusRow> {
                 id: Some(EnvelopeId("event-2".into())),
             },
         ],
+        scheduled_for: None,
         expires_at: Some(AT),
         status: RuntimeStatus::Failed,
         ..StatusRow::pending(acceptance)
@@ -368,6 +369,23 @@ fn every_row_beside_the_history_is_read_and_written_as_ever() {
     rows(golden!("envelope"), &envelopes());
     rows(golden!("message"), &messages());
     rows(golden!("head"), &heads());
+}
+
+#[test]
+fn a_start_at_a_later_time_is_read_and_written_as_ever() {
+    let world = told(
+        "
+        start   order-7 wait [] at +1h
+        event   order-7 approved 1 as event-1
+        suspend order-7
+        ",
+    );
+    let stored = world.store.load(&id("order-7")).expect("it is there");
+    let status = codec::encode_row(&stored.status.expect("a status"));
+    let in_flight = stored.in_flight.expect("what it was sent");
+    same(golden!("scheduled"), &[status, in_flight.clone()]);
+    let (row, error) = InFlight::read(Some(&in_flight));
+    assert_eq!((codec::encode_row(&row), error), (in_flight, None));
 }
 
 /// The rows of work in flight that these stories leave in the store.

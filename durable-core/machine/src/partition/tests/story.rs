@@ -8,7 +8,7 @@
 //! ```text
 //! partitions 2             before the first step: the hub's shape, and which faults go unnoticed
 //! faults live|evict|all    (live: none; evict: all but those that end the owner)
-//! start ID NAME [JSON] [reuse refuse|use|replace]
+//! start ID NAME [JSON] [reuse refuse|use|replace] [at +30s]
 //! begin CALL attempt N     the executor reports that the attempt began
 //! answer [ID] CALL [attempt N] [call N] ok [JSON] | failed KIND | permanent KIND
 //! answer all CALL          each with its own input
@@ -769,10 +769,18 @@ impl World {
         self.last_ticket
     }
 
+    fn later(&self, delay: &str) -> Timestamp {
+        Timestamp::from_micros(self.now.as_micros() + amount(delay))
+    }
+
     fn start(&mut self, mut words: Words<'_>) {
         let instance = words.word();
         let name = words.word();
         let rest = words.rest();
+        let (rest, scheduled_for) = match rest.rsplit_once("at +") {
+            Some((rest, delay)) => (rest.trim(), Some(self.later(&format!("+{delay}")))),
+            None => (rest, None),
+        };
         let (input, reuse) = match rest.split_once("reuse ") {
             Some((input, reuse)) => (input.trim(), Some(reuse)),
             None => (rest, None),
@@ -796,14 +804,15 @@ impl World {
                 Some("replace") => ReusePolicy::ReplaceActive,
                 Some(other) => panic!("reuse {other}"),
             },
-            scheduled_for: None,
+            scheduled_for,
             parent: None,
             version: None,
             tags: Vec::new(),
             trace: None,
         };
         let ticket = self.ticket();
-        let fresh = self.store.status(&instance_id).is_none() && reuse.is_none();
+        let fresh =
+            self.store.status(&instance_id).is_none() && reuse.is_none() && scheduled_for.is_none();
         if fresh && !self.plan.stores_commands() {
             let input = Input::Start { acceptance: Box::new(acceptance), ticket };
             self.input_for(&instance_id, input);

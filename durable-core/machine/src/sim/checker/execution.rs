@@ -18,6 +18,8 @@ pub(super) struct Archived {
     timers: BTreeMap<CallNumber, (Timestamp, State)>,
     suspended: bool,
     pub(super) ended: bool,
+    /// It began before its time: only an end by a client can be the reason.
+    too_early: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -112,13 +114,21 @@ impl Archived {
         holds(!self.ended, || format!("I4: {} behind the end", event.is.summary()))?;
         let before = self.events.last().map_or(Timestamp::MIN, |last| last.at);
         holds(event.at >= before, || format!("I3: time went back from {before} to {}", event.at))?;
+        if let Some(due) = self.too_early.filter(|_| !first) {
+            holds(matches!(event.is, EventKind::ExecutionTerminated { .. }), || {
+                format!("I6: it began before {due}, its time")
+            })?;
+        }
         let by_engine = matches!(&event.is, EventKind::ExecutionFailed { failure }
             if failure.class == FailureClass::ForeignAwait);
         holds(!self.suspended || !event.is.is_decision() || by_engine, || {
             format!("I3: {} decided while suspended", event.is.summary())
         })?;
         match &event.is {
-            EventKind::ExecutionStarted(started) => self.suspended = started.suspended,
+            EventKind::ExecutionStarted(started) => {
+                self.suspended = started.suspended;
+                self.too_early = started.scheduled_for.filter(|due| event.at < *due);
+            }
             EventKind::ActivityScheduled(scheduled) => {
                 self.number_is_new(scheduled.call)?;
                 let call = Call { scheduled: (**scheduled).clone(), state: State::Open };

@@ -34,7 +34,7 @@ const MINUTE: i64 = 60 * SECOND;
 const DAY: i64 = 24 * 60 * MINUTE;
 
 /// Where the hub's clock stands when a seed begins: some day in 2027.
-const EPOCH: i64 = 1_800_000_000 * SECOND;
+pub(super) const EPOCH: i64 = 1_800_000_000 * SECOND;
 
 /// Happenings of one seed; one that needs more is not live.
 const HAPPENINGS_MAX: u64 = 150_000;
