@@ -97,8 +97,8 @@ pub use activity::{
     StateType, States,
 };
 pub use client::{
-    Client, ClientError, Handle, History, HistoryFile, InstancePage, InstanceStatus, RaiseEvent,
-    Start,
+    Client, ClientError, Handle, History, HistoryFile, InstancePage, InstanceStatus, Instances,
+    RaiseEvent, Start,
 };
 pub use durable_machine::model::{Event, EventKind, Hold, HoldReason, RunNumber, RuntimeStatus};
 pub use durable_machine::store::{ListQuery, ListToken};

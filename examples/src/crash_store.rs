@@ -12,8 +12,8 @@ use durable_core::machine::model::{
     WorkerId,
 };
 use durable_core::machine::store::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, SendOutcome, Snapshot,
-    StoreLimits, StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
+    ListPage, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
 };
 use durable_core::store::{
     Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, Store, TakenWork,
@@ -152,6 +152,15 @@ impl HubStore for CrashStore {
 
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
         self.store.history(instance).await
+    }
+
+    async fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        self.store.history_page(instance, after, limit).await
     }
 
     async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {

@@ -37,8 +37,9 @@ use durable_core::machine::model::{
 };
 use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
-    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
+    ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+    WorkResult,
 };
 use durable_core::store::{
     Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, StoreError, TakenWork,
@@ -248,6 +249,17 @@ impl HubStore for AzureStore {
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
         let instance = instance.clone();
         self.run(move |inner| async move { inner.history(&instance).await }).await
+    }
+
+    async fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        let instance = instance.clone();
+        self.run(move |inner| async move { inner.history_page(&instance, after, limit).await })
+            .await
     }
 
     async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {

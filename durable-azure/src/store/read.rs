@@ -3,7 +3,9 @@
 use durable_core::machine::model::{
     Acceptance, EventSeq, InstanceId, PartitionId, StatusRow, Timestamp,
 };
-use durable_core::machine::store::{HistoryRow, StoredInstance, TimerPage};
+use durable_core::machine::store::{
+    HistoryPage, HistoryRow, HistoryToken, StoredInstance, TimerPage,
+};
 use durable_core::store::StoreError;
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -242,6 +244,60 @@ impl Inner {
             if let Some((history, _)) = self.history_rows(&key, &columns).await? {
                 return Ok(Some(history));
             }
+        }
+        Err(self.restless(&key, instance))
+    }
+
+    /// One page of it.
+    pub(super) async fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        let key = keys::partition(instance.partition(self.hub.partitions));
+        for _ in 0..READS_MAX {
+            let Some(row) = self.row(&key, &keys::status(instance)).await? else {
+                return Ok(None);
+            };
+            let StatusColumns { run, execution, .. } = StatusColumns::read(&row)?;
+            let prefix = keys::execution(instance, run, execution);
+            let from = after.map_or_else(
+                || prefix.clone(),
+                |after| {
+                    keys::history(instance, run, execution, EventSeq(after.0.saturating_add(1)))
+                },
+            );
+            let most = limit.saturating_add(1);
+            let query = Query {
+                partition: Some(key.clone()),
+                from: Some(from),
+                to: Some(keys::behind(&prefix)),
+                top: Some(u32::try_from(most).unwrap_or(PAGE).min(PAGE)),
+                ..Query::default()
+            };
+            let (mut rows, mut next) = (Vec::new(), None);
+            loop {
+                let page = self.table.query(&query, next).await.map_err(not_applied)?;
+                rows.extend(page.rows);
+                next = page.next;
+                if next.is_none() || rows.len() >= most {
+                    break;
+                }
+            }
+            let more = rows.len() > limit;
+            rows.truncate(limit);
+            let read = rows.into_iter().map(|row| async move {
+                let first = EventSeq(read_number(&row, FIRST)?);
+                let body = body::read(&self.container, &row).await?;
+                Ok::<_, StoreError>(body.map(|body| HistoryRow { first, body }))
+            });
+            let read: Vec<_> =
+                futures::stream::iter(read).buffered(BODIES_AT_ONCE).try_collect().await?;
+            // A body that is gone was replaced with its run since the status was read.
+            let Some(rows) = read.into_iter().collect::<Option<Vec<_>>>() else { continue };
+            let next = rows.last().filter(|_| more).map(|row| HistoryToken(row.first.0));
+            return Ok(Some(HistoryPage { run, execution, rows, next }));
         }
         Err(self.restless(&key, instance))
     }

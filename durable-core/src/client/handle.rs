@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use durable_machine::model::{
-    Command, Envelope, EnvelopeId, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow, limits,
+    Command, Envelope, EnvelopeId, Event, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow,
+    limits,
 };
 use futures::stream::{self, Stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::status::history_events;
 use super::status::read;
 use super::{Client, ClientError, History, InstanceStatus};
 use crate::worker::Watcher;
@@ -84,6 +86,52 @@ impl<T> Handle<T> {
                 return Ok(InstanceStatus::new((*row).clone()));
             }
         }
+    }
+
+    /// Waits until its status is as wanted, and returns it. A change that is overtaken by the next may not be
+    /// seen: wait for what stays.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn example(handle: Handle<()>) -> Result<(), ClientError> {
+    /// let half = |progress: Option<u32>| progress.is_some_and(|percent| percent >= 50);
+    /// handle.wait_until(|status| half(status.custom_status().unwrap_or_default())).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Ended`] where it ended and was not as wanted; as for [`wait`](Self::wait) otherwise.
+    pub async fn wait_until(
+        &self,
+        wanted: impl Fn(&InstanceStatus) -> bool,
+    ) -> Result<InstanceStatus, ClientError> {
+        let mut changes = Changes::new(self);
+        loop {
+            let status = InstanceStatus::new((*changes.next().await?).clone());
+            if wanted(&status) {
+                return Ok(status);
+            }
+            if status.has_ended() {
+                let instance = self.instance.clone();
+                return Err(ClientError::Ended { instance, status: status.runtime_status() });
+            }
+        }
+    }
+
+    /// Like [`wait_until`](Self::wait_until), for at most this long.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::TimedOut`] when the time is over; the instance goes on.
+    pub async fn wait_until_within(
+        &self,
+        limit: Duration,
+        wanted: impl Fn(&InstanceStatus) -> bool,
+    ) -> Result<InstanceStatus, ClientError> {
+        tokio::time::timeout(limit, self.wait_until(wanted)).await.unwrap_or_else(|_| {
+            Err(ClientError::TimedOut { instance: self.instance.clone(), waited: limit })
+        })
     }
 
     /// Waits for its output.
@@ -207,6 +255,14 @@ impl<T> Handle<T> {
             .ok_or_else(|| ClientError::NotFound(self.instance.clone()))
     }
 
+    /// The events of its current execution, read in pages as the stream is polled: for histories that are
+    /// too large to hold.
+    ///
+    /// Ends with [`ClientError::Replaced`] where another execution begins meanwhile: read again.
+    pub fn history_events(&self) -> impl Stream<Item = Result<Event, ClientError>> + Send + use<T> {
+        history_events(self.client.clone(), self.instance.clone())
+    }
+
     async fn command(&self, command: Command) -> Result<(), ClientError> {
         let envelope = Envelope {
             id: EnvelopeId(Uuid::new_v4().simple().to_string().into()),
@@ -247,26 +303,33 @@ impl RaiseEvent {
     }
 
     async fn send(self) -> Result<(), ClientError> {
-        if self.name.len() > limits::NAME_BYTES_MAX {
-            return Err(ClientError::Payload(format!(
-                "an event's name has at most {} bytes",
-                limits::NAME_BYTES_MAX
-            )));
-        }
+        check_event_name(&self.name)?;
         let remember = self.id.is_some();
-        let id = match self.id {
-            // Of the caller's namespace and the instance's: two instances may get one id each.
-            Some(id) => format!("{}/{id}", self.instance).into(),
-            None => Uuid::new_v4().simple().to_string().into(),
-        };
         let envelope = Envelope {
-            id: EnvelopeId(id),
+            id: event_id(&self.instance, self.id),
             instance: self.instance,
             run: self.run,
             command: Command::Raise { name: self.name, input: self.payload? },
         };
         self.client.command(envelope, remember).await
     }
+}
+
+pub(super) fn check_event_name(name: &str) -> Result<(), ClientError> {
+    if name.len() > limits::NAME_BYTES_MAX {
+        let most = limits::NAME_BYTES_MAX;
+        return Err(ClientError::Payload(format!("an event's name has at most {most} bytes")));
+    }
+    Ok(())
+}
+
+/// Of the caller's own id, if there is one. It is of the caller's namespace and the instance's: two instances
+/// may get one each.
+pub(super) fn event_id(instance: &InstanceId, own: Option<Arc<str>>) -> EnvelopeId {
+    EnvelopeId(match own {
+        Some(id) => format!("{instance}/{id}").into(),
+        None => Uuid::new_v4().simple().to_string().into(),
+    })
 }
 
 impl IntoFuture for RaiseEvent {

@@ -3,6 +3,7 @@
 mod error;
 mod export;
 mod handle;
+mod list;
 mod start;
 mod status;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub use error::ClientError;
 pub use export::HistoryFile;
 pub use handle::{Handle, RaiseEvent};
+pub use list::{InstancePage, Instances};
 pub use start::Start;
 pub use status::{History, InstanceStatus};
 
@@ -115,7 +117,25 @@ impl Client {
         Ok(retry_busy(|| self.store.status(&id)).await?.map(InstanceStatus::new))
     }
 
+    /// Looks for instances, newest start first: by state, time, id, name, tags.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # use futures::TryStreamExt;
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// let failed = client.instances().status(RuntimeStatus::Failed).tag("region", "eu");
+    /// let mut found = failed.stream();
+    /// while let Some(status) = found.try_next().await? {
+    ///     println!("{}: {:?}", status.id(), status.failure());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn instances(&self) -> Instances {
+        Instances::new(self.clone())
+    }
+
     /// One page of instances, newest start first. Pass the page's `next` to get the one behind it.
+    /// [`instances`](Self::instances) puts the query together.
     ///
     /// # Errors
     ///
@@ -262,15 +282,6 @@ impl std::fmt::Debug for Client {
             .field("with_worker", &self.worker().is_some())
             .finish()
     }
-}
-
-/// One page of instances.
-#[derive(Debug, Clone, PartialEq)]
-pub struct InstancePage {
-    /// Newest start first.
-    pub instances: Vec<InstanceStatus>,
-    /// Pass this to get the next page; `None` on the last.
-    pub next: Option<ListToken>,
 }
 
 fn refusal(instance: &InstanceId, answer: Answer) -> ClientError {

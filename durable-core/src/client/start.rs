@@ -8,17 +8,24 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use durable_machine::model::{
-    Acceptance, InstanceId, InvalidName, Payload, ReusePolicy, RunNumber, StartNonce, Timestamp,
-    limits,
+    Acceptance, Command, Envelope, InstanceId, InvalidName, Payload, ReusePolicy, RunNumber,
+    StartNonce, StatusRow, Timestamp, UnconsumedEvent, limits,
 };
 use durable_machine::partition::{Answer, Input};
 use durable_machine::store::AcceptOutcome;
+use serde::Serialize;
 use uuid::Uuid;
 
+use super::handle::{check_event_name, event_id};
 use super::{Client, ClientError, Handle, retry_busy};
 use crate::ids::IntoInstanceId;
 use crate::time::from_utc;
 use crate::worker::Mail;
+
+/// Wait before a start whose event missed the active run looks again, doubled each time: the end of that run
+/// may not be stored yet.
+const MISSED_FIRST: Duration = Duration::from_millis(5);
+const MISSED_LAST: Duration = Duration::from_secs(5);
 
 /// A start that is being put together; `.await` starts it.
 ///
@@ -33,7 +40,15 @@ pub struct Start<T> {
     time: Option<Time>,
     version: Option<Arc<str>>,
     tags: Vec<(Arc<str>, Arc<str>)>,
+    event: Option<Raised>,
+    event_id: Option<Arc<str>>,
     output: PhantomData<fn() -> T>,
+}
+
+/// An event that goes with the start.
+struct Raised {
+    name: Arc<str>,
+    payload: Result<Payload, ClientError>,
 }
 
 /// When it shall start, by the hub's clock.
@@ -53,6 +68,8 @@ impl<T> Start<T> {
             time: None,
             version: None,
             tags: Vec::new(),
+            event: None,
+            event_id: None,
             output: PhantomData,
         }
     }
@@ -123,17 +140,65 @@ impl<T> Start<T> {
         self
     }
 
+    /// Raises an event to the active instance of the id; where there is none, starts it, and the event comes
+    /// with its start. Either way it reaches the run of the handle that is returned, and no other.
+    ///
+    /// The event of a new run is durable with its start, and in front of all others. Where an active run ends
+    /// before the event reaches it, the next one is started; an event that was on its way already is listed by
+    /// the run as [`unconsumed`](super::InstanceStatus::unconsumed). With
+    /// [`replace_existing`](Self::replace_existing) it goes to the new run always.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// let cart = client.start_by_name("cart", &"c-12").id("cart-12");
+    /// cart.with_event("add", &json!({"item": 7})).event_id("click-1").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn with_event<E: Serialize + ?Sized>(
+        mut self,
+        name: impl Into<Arc<str>>,
+        payload: &E,
+    ) -> Self {
+        let payload = super::payload(payload, "event's payload");
+        self.event = Some(Raised { name: name.into(), payload });
+        self
+    }
+
+    /// Gives that event an id of the caller's own: repeating the call with it within an hour raises no second
+    /// event to the same run.
+    pub fn event_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.event_id = Some(id.into());
+        self
+    }
+
     async fn run(self) -> Result<Handle<T>, ClientError> {
-        let Self { client, name, input, id, reuse, time, version, tags, output: _ } = self;
+        let Self { client, name, input, id, mut reuse, time, version, tags, .. } = self;
         let input = input?;
         check_labels(version.as_deref(), &tags)?;
         let chosen = id.transpose()?;
         client.check_name(&name).await?;
+        if self.event.is_some() && reuse == ReusePolicy::RefuseActive {
+            reuse = ReusePolicy::UseActive;
+        }
         let generated = chosen.is_none();
         let instance = match chosen {
             Some(id) => id,
             None => InstanceId::new(Uuid::new_v4().simple().to_string())?,
         };
+        let remember = self.event_id.is_some();
+        let event = self
+            .event
+            .map(|event| {
+                check_event_name(&event.name)?;
+                let id = event_id(&instance, self.event_id);
+                Ok::<_, ClientError>(UnconsumedEvent {
+                    name: event.name,
+                    input: event.payload?,
+                    id: Some(id),
+                })
+            })
+            .transpose()?;
         let now = client.store().now();
         let scheduled_for = time.map(|time| match time {
             Time::At(time) => time,
@@ -151,6 +216,7 @@ impl<T> Start<T> {
             parent: None,
             version,
             tags,
+            raised: event.iter().cloned().collect(),
             trace: None,
         };
         // Watching begins before the start, so that no change can be missed and none has to be read.
@@ -171,26 +237,53 @@ impl<T> Start<T> {
                 Err(_) => return Err(ClientError::Unanswered),
             };
         }
-        let run = match retry_busy(|| client.store().accept(&acceptance)).await? {
-            AcceptOutcome::Accepted { run, fresh } => {
-                if let Some(worker) = client.worker() {
-                    acceptance.run = run;
-                    let input = Input::Accepted { acceptance, fresh };
-                    // Whoever owns the partition elsewhere hears of it from the store.
-                    let _ = worker.send_to_instance(&instance, Mail::Input(input));
+        let mut pause = MISSED_FIRST;
+        let run = loop {
+            match retry_busy(|| client.store().accept(&acceptance)).await? {
+                AcceptOutcome::Accepted { run, fresh } => {
+                    if let Some(worker) = client.worker() {
+                        acceptance.run = run;
+                        let input = Input::Accepted { acceptance, fresh };
+                        // Whoever owns the partition elsewhere hears of it from the store.
+                        let _ = worker.send_to_instance(&instance, Mail::Input(input));
+                    }
+                    break run;
                 }
-                run
-            }
-            AcceptOutcome::Active(row) if reuse == ReusePolicy::UseActive => {
-                // It has a status that was not published to this watcher.
-                watcher = None;
-                row.run
-            }
-            AcceptOutcome::Active(row) => {
-                return Err(ClientError::Active { instance, status: row.status });
+                AcceptOutcome::Active(row) if reuse == ReusePolicy::UseActive => {
+                    // It has a status that was not published to this watcher.
+                    watcher = None;
+                    let Some(event) = &event else { break row.run };
+                    match client.command(raise(&row, event), remember).await {
+                        Ok(()) => break row.run,
+                        // It ended, or gave way, before the event reached it: the store will say so, too.
+                        Err(
+                            ClientError::Ended { .. }
+                            | ClientError::NotFound(_)
+                            | ClientError::Replaced(_),
+                        ) if pause <= MISSED_LAST => {
+                            tokio::time::sleep(pause).await;
+                            pause *= 2;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                AcceptOutcome::Active(row) => {
+                    return Err(ClientError::Active { instance, status: row.status });
+                }
             }
         };
         Ok(Handle::new(client, instance, Some(run), watcher))
+    }
+}
+
+/// The event, for this run and no other.
+fn raise(row: &StatusRow, event: &UnconsumedEvent) -> Envelope {
+    let UnconsumedEvent { name, input, id } = event.clone();
+    Envelope {
+        id: id.unwrap_or_else(|| event_id(&row.instance, None)),
+        instance: row.instance.clone(),
+        run: Some(row.run),
+        command: Command::Raise { name, input },
     }
 }
 

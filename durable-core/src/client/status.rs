@@ -1,13 +1,17 @@
 //! What can be seen of an instance.
 
 use chrono::{DateTime, Utc};
+use durable_machine::codec;
 use durable_machine::model::{
     DeadLetter, Event, ExecutionNumber, Failure, Hold, InstanceId, Payload, RunNumber,
     RuntimeStatus, StatusRow, UnconsumedEvent,
 };
+use durable_machine::store::HistoryToken;
+use futures::stream::{self, Stream, TryStreamExt as _};
 use serde::de::DeserializeOwned;
 
-use super::ClientError;
+use super::{Client, ClientError, retry_busy};
+use crate::store::StoreError;
 use crate::time::to_utc;
 
 /// An instance as it was at one moment.
@@ -132,7 +136,9 @@ impl InstanceStatus {
         self.row.hold.as_ref()
     }
 
-    /// External events that were accepted and never waited for; known at its end.
+    /// External events that were accepted and never waited for; known at its end. Those that wait in an active
+    /// instance are not listed: only its code knows which they are, and a status that followed each event
+    /// would cost a write of its own. Its history has them all.
     #[must_use]
     pub fn unconsumed(&self) -> &[UnconsumedEvent] {
         &self.row.unconsumed
@@ -163,6 +169,47 @@ impl History {
     pub fn events(&self) -> &[Event] {
         &self.events
     }
+}
+
+/// Rows of a history that one read asks for. A row has the events of one commit.
+const HISTORY_ROWS: usize = 100;
+
+/// The events of an instance's current execution, page by page.
+pub(super) fn history_events(
+    client: Client,
+    instance: InstanceId,
+) -> impl Stream<Item = Result<Event, ClientError>> + Send {
+    struct Place {
+        client: Client,
+        instance: InstanceId,
+        execution: Option<(RunNumber, ExecutionNumber)>,
+        after: Option<HistoryToken>,
+        ended: bool,
+    }
+    let place = Place { client, instance, execution: None, after: None, ended: false };
+    let pages = stream::try_unfold(place, |mut place| async move {
+        if place.ended {
+            return Ok::<_, ClientError>(None);
+        }
+        let store = place.client.store();
+        let read = || store.history_page(&place.instance, place.after, HISTORY_ROWS);
+        let page = retry_busy(read).await?;
+        let page = page.ok_or_else(|| ClientError::NotFound(place.instance.clone()))?;
+        let execution = (page.run, page.execution);
+        if *place.execution.get_or_insert(execution) != execution {
+            return Err(ClientError::Replaced(place.instance.clone()));
+        }
+        let mut events = Vec::new();
+        for row in &page.rows {
+            events.extend(codec::decode_events(&row.body).map_err(|source| {
+                let key = format!("the history of {:?}", place.instance);
+                StoreError::Corrupt { key, source }
+            })?);
+        }
+        (place.after, place.ended) = (page.next, page.next.is_none());
+        Ok(Some((stream::iter(events.into_iter().map(Ok)), place)))
+    });
+    Box::pin(pages.try_flatten())
 }
 
 pub(super) fn read<T: DeserializeOwned>(payload: &Payload, what: &str) -> Result<T, ClientError> {

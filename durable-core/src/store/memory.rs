@@ -13,8 +13,9 @@ use durable_machine::model::{
     StartAttempt, StatusRow, Timestamp, WorkerId,
 };
 use durable_machine::store::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
-    Refusal, SendOutcome, Snapshot, StoreLimits, StoreModel, StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
+    ListPage, ListQuery, ListToken, Refusal, SendOutcome, Snapshot, StoreLimits, StoreModel,
+    StoredInstance, TimerPage, WorkResult,
 };
 
 use super::{
@@ -258,6 +259,15 @@ impl HubStore for MemoryStore {
 
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
         Ok(self.lock().model.history(instance))
+    }
+
+    async fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        Ok(self.lock().model.history_page(instance, after, limit))
     }
 
     /// Here the clients of this process are what other processes are to a file.

@@ -23,8 +23,9 @@ use durable_machine::model::{
     StartAttempt, StatusRow, Timestamp, WorkerId,
 };
 use durable_machine::store::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
-    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
+    ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+    WorkResult,
 };
 
 pub use error::StoreError;
@@ -120,6 +121,15 @@ pub trait HubStore: Send + Sync + 'static {
 
     /// The history of an instance's current execution, also when it has ended.
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError>;
+
+    /// The same in pages: at most `limit` rows behind `after`. A page says which execution it belongs to: that
+    /// may be another one than that of the page before.
+    async fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError>;
 
     /// Waits until something may have arrived from outside since it last returned `known`, and returns a
     /// number for the next call; at once where `known` is `None`. May return without a reason.

@@ -162,6 +162,7 @@ impl TestHub {
             parent: None,
             version: None,
             tags: Vec::new(),
+            raised: Vec::new(),
             trace: None,
         };
         match world.accept(acceptance) {

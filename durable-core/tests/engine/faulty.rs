@@ -12,8 +12,9 @@ use durable_core::machine::model::{
     StatusRow, Timestamp, WorkerId,
 };
 use durable_core::machine::store::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, ListPage, ListQuery, ListToken,
-    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
+    ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
+    WorkResult,
 };
 use durable_core::store::{
     Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, Store, StoreError,
@@ -332,6 +333,15 @@ impl HubStore for TestStore {
 
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
         self.plain(self.inner.history(instance)).await
+    }
+
+    async fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        self.plain(self.inner.history_page(instance, after, limit)).await
     }
 
     async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {

@@ -12,6 +12,7 @@ mod faulty;
 mod fleet;
 mod generations;
 mod hub;
+mod looking;
 mod neighbours;
 mod offers;
 mod operations;

@@ -16,6 +16,8 @@ on_every_store! {
     a_later_start_ends_the_active_run_that_it_replaces,
     version_and_tags_are_seen_by_the_code_and_in_the_status,
     labels_beyond_their_limits_are_refused_with_the_rule,
+    an_event_starts_the_instance_that_it_is_for,
+    an_event_with_a_start_reaches_exactly_the_run_of_its_handle,
 }
 
 #[orchestrator]
@@ -154,4 +156,75 @@ async fn labels_beyond_their_limits_are_refused_with_the_rule(hub: Hub) {
     }
     let fine = (0..32).fold(start(), |start, n| start.tag(format!("{n:0>128}"), "v".repeat(512)));
     fine.version("v".repeat(128)).await.expect("the limits themselves are fine");
+}
+
+/// Adds up what it is sent, and ends with the third.
+#[orchestrator]
+async fn cart(ctx: OrchestrationContext, _: ()) -> Result<Vec<u32>, OrchestrationError> {
+    let mut items = Vec::new();
+    for _ in 0..3 {
+        items.push(ctx.wait_event("add").await?);
+    }
+    Ok(items)
+}
+
+fn shop() -> Registry {
+    let mut registry = Registry::new();
+    registry.register(cart);
+    registry
+}
+
+async fn an_event_starts_the_instance_that_it_is_for(hub: Hub) {
+    let worker = hub.worker(shop()).await;
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+        let add = |item: u32, click: &str| {
+            client.start(cart, ()).id(id).with_event("add", &item).event_id(click)
+        };
+        let first = add(1, "click-1").await.expect("started");
+        let again = add(1, "click-1").await.expect("nothing new");
+        let second = add(2, "click-2").await.expect("raised");
+        assert_eq!((again.run(), second.run()), (first.run(), first.run()));
+        let third = add(3, "click-3").await.expect("raised");
+        assert_eq!(third.output_within(PATIENCE).await.expect("completed"), [1, 2, 3]);
+        let next = add(4, "click-4").await.expect("started anew");
+        assert!(next.run() > first.run());
+        until_is(&client, id, RuntimeStatus::Running).await;
+        next.terminate("enough").await.expect("taken");
+        let status = next.wait().await.expect("ended");
+        assert_eq!(status.unconsumed().len(), 0, "it was consumed");
+    }
+}
+
+/// Many at once, while runs end all the time: each event is in exactly one run, that of its handle.
+async fn an_event_with_a_start_reaches_exactly_the_run_of_its_handle(hub: Hub) {
+    let worker = hub.worker(shop()).await;
+    let clients = [worker.client(), hub.outside()];
+    let mut added = Vec::new();
+    for n in 0..30_u32 {
+        let client = clients[n as usize % 2].clone();
+        added.push(tokio::spawn(async move {
+            let start = client.start(cart, ()).id("one").with_event("add", &n);
+            (n, start.await.expect("raised").run().expect("known"))
+        }));
+    }
+    let mut runs = std::collections::BTreeMap::<_, Vec<u32>>::new();
+    for added in added {
+        let (n, run) = added.await.expect("no panic");
+        runs.entry(run).or_default().push(n);
+    }
+    let last = *runs.keys().next_back().expect("some");
+    assert!(runs.values().all(|events| !events.is_empty()), "{runs:?}");
+    let status = clients[0].status("one").await.expect("read").expect("there");
+    assert_eq!(status.run(), last, "no run began without an event");
+    // All of the last run are seen in its history, whatever became of them.
+    let handle = clients[0].instance("one").expect("a valid id");
+    super::hub::until("the events are in the history, or listed", || async {
+        let history = handle.history().await.expect("read");
+        let raised =
+            |e: &&durable_core::Event| matches!(e.is, durable_core::EventKind::EventRaised { .. });
+        let status = handle.status().await.expect("there");
+        let there = history.events().iter().filter(raised).count() + status.unconsumed().len();
+        there == runs[&last].len()
+    })
+    .await;
 }

@@ -60,6 +60,7 @@ pub(crate) fn start(text: &str, nonce: u128) -> Acceptance {
         parent: None,
         version: None,
         tags: Vec::new(),
+        raised: Vec::new(),
         trace: None,
     }
 }

@@ -597,7 +597,23 @@ impl Run {
         let store = self.anybody();
         assert_eq!(store.load(id).await.expect("no fault"), self.model.load(id), "{id}");
         assert_eq!(store.status(id).await.expect("no fault"), self.model.status(id), "{id}");
-        assert_eq!(store.history(id).await.expect("no fault"), self.model.history(id), "{id}");
+        let history = self.model.history(id);
+        assert_eq!(store.history(id).await.expect("no fault"), history, "{id}");
+        let (mut rows, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.history_page(id, after, 2).await.expect("no fault");
+            let Some(page) = page else {
+                assert_eq!(history, None, "{id}");
+                return;
+            };
+            assert!(page.rows.len() <= 2);
+            rows.extend(page.rows);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(Some(rows), history, "{id}, in pages");
     }
 
     async fn compare_list(&mut self) {
@@ -613,6 +629,9 @@ impl Run {
         }
         if self.dice.chance(20) {
             query.id_prefix = Some("i1".into());
+        }
+        if self.dice.chance(20) {
+            query.tags = vec![("team".into(), "blue".into())];
         }
         let store = self.anybody();
         let limit = 1 + self.dice.below(20);

@@ -10,7 +10,8 @@ use durable_core::machine::model::{
     MessageNumber, PartitionId, Payload, Post, ReusePolicy, RunNumber, RuntimeStatus, StartAttempt,
 };
 use durable_core::machine::store::{
-    AcceptOutcome, ArrivalPosition, ListQuery, OutboxWrite, RowChange, SendOutcome, WorkResult,
+    AcceptOutcome, ArrivalPosition, InstanceWrite, ListQuery, OutboxWrite, RowChange, SendOutcome,
+    WorkResult,
 };
 use durable_core::store::{Member, Renewal, Store, StoreError, TakenWork};
 

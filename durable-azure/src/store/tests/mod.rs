@@ -57,6 +57,7 @@ fn start(text: &str, input: Payload) -> Acceptance {
         parent: None,
         version: None,
         tags: Vec::new(),
+        raised: Vec::new(),
         trace: None,
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AttemptKey, EnvelopeId, Failure, InstanceId, MessageNumber, ParentLink, PartitionId, Payload,
-    RunNumber, StartNonce, Timestamp, TraceContext,
+    RunNumber, StartNonce, Timestamp, TraceContext, UnconsumedEvent,
 };
 
 /// What a start does where its instance id exists already.
@@ -52,6 +52,9 @@ pub struct Acceptance {
     /// The caller's tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// External events that the run gets with its start, before all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raised: Vec<UnconsumedEvent>,
     /// W3C trace context of the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceContext>,

@@ -501,7 +501,16 @@ impl Core {
         let key = run.key.clone();
         run.row.status = if suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Running };
         run.row.updated_at = self.now.max(run.row.created_at);
-        let stash = std::mem::take(&mut run.stash);
+        let mut stash = std::mem::take(&mut run.stash);
+        for event in acceptance.raised.iter().rev().filter(|_| !planted!(StartEventForgotten)) {
+            let UnconsumedEvent { name, input, id } = event.clone();
+            if let Some(id) = &id {
+                // The caller may repeat the start, and meet the run that it began.
+                self.known.note(id, self.now);
+                entry.writes.consume(id);
+            }
+            stash.push_front(Stashed::Raise { name, input, id });
+        }
         entry.life = Life::Active(Box::new(run));
         entry.code = Code::Home(Box::new(Orchestration::new(
             key.clone(),
@@ -612,6 +621,10 @@ impl Core {
                     return;
                 }
                 match command {
+                    Command::Raise { .. } if run.gets_with_its_start(source.id()) => {
+                        self.stats.dropped += 1;
+                        self.reply(entry, source, Answer::Accepted);
+                    }
                     Command::Raise { name, input } => {
                         self.raise(instance, entry, name, input, Some(source.id().clone()), source);
                     }
@@ -867,7 +880,8 @@ impl Core {
             }
         }));
         run.hold = None;
-        if let Some(acceptance) = run.unbegun.take() {
+        if let Some(mut acceptance) = run.unbegun.take() {
+            unconsumed.append(&mut acceptance.raised);
             entry.writes.begins = Begins::Accepted;
             let at = now.max(run.last_at);
             let kind = started_event(*acceptance, true);

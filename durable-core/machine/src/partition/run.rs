@@ -310,6 +310,12 @@ impl Run {
         self.unbegun.is_some() && self.hold.is_none()
     }
 
+    /// Whether it has not begun, and its start brings this event.
+    pub(super) fn gets_with_its_start(&self, id: &EnvelopeId) -> bool {
+        let brings = |start: &Acceptance| start.raised.iter().any(|e| e.id.as_ref() == Some(id));
+        self.unbegun.as_deref().is_some_and(brings)
+    }
+
     /// No new attempt begins: suspended or held.
     pub(super) fn paused(&self) -> bool {
         self.suspended || self.hold.is_some()

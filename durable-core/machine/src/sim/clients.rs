@@ -9,10 +9,13 @@ use super::rng::Rng;
 use super::script::{Author, EVENTS};
 use crate::model::{
     Acceptance, Command, Envelope, EnvelopeId, InstanceId, Payload, ReusePolicy, RunNumber,
-    StartNonce, StatusRow, Timestamp,
+    StartNonce, StatusRow, Timestamp, UnconsumedEvent,
 };
 
 const SECOND: i64 = 1_000_000;
+
+/// Tokens of events that come with starts.
+pub(super) const WITH_START: u64 = 1 << 40;
 
 /// How a request travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +166,7 @@ impl Clients {
             parent: None,
             version: None,
             tags: Vec::new(),
+            raised: Vec::new(),
             trace: None,
         };
         (token, acceptance)
@@ -174,6 +178,15 @@ impl Clients {
             let span = *self.extra.pick(&[20 * SECOND, 600 * SECOND, 86_400 * SECOND]);
             let due = self.extra.within(0, span);
             acceptance.scheduled_for = Some(Timestamp::from_micros(super::world::EPOCH + due));
+        }
+        if self.extra.chance(150) {
+            // Beyond the numbers that the author gives out.
+            let event = WITH_START + token;
+            let name = *self.extra.pick(&EVENTS);
+            let input = Payload::of(&EventToken { event }).expect("a number is JSON");
+            let id = Some(EnvelopeId(Arc::from(format!("with start {token}"))));
+            self.note(event, &acceptance.instance, journal);
+            acceptance.raised.push(UnconsumedEvent { name: name.into(), input, id });
         }
         Wish::Start { token, acceptance: Box::new(acceptance), way: Way::Stored }
     }
@@ -194,8 +207,13 @@ impl Clients {
     }
 
     fn note(&mut self, token: u64, instance: &InstanceId, journal: &mut Journal) {
-        let raised =
-            Raised { instance: instance.clone(), meant: None, accepted: false, runs_before: None };
+        let raised = Raised {
+            instance: instance.clone(),
+            meant: None,
+            with_run: None,
+            accepted: false,
+            runs_before: None,
+        };
         journal.raised.insert(token, raised);
     }
 

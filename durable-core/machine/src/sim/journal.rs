@@ -20,6 +20,8 @@ pub(super) struct Raised {
     pub(super) instance: InstanceId,
     /// The run that is meant; `None` means any.
     pub(super) meant: Option<RunNumber>,
+    /// The run whose start brings it.
+    pub(super) with_run: Option<RunNumber>,
     /// Whether the sender was told that it was taken.
     pub(super) accepted: bool,
     /// Runs of the instance that had begun when it was first sent.

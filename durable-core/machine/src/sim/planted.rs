@@ -106,6 +106,8 @@ planted_bugs! {
     StashNotStored,
 
     // Starts.
+    /// An event that comes with a start is lost.
+    StartEventForgotten,
     /// A start does not wait for its time.
     ScheduledStartEarly,
     /// An acceptance that comes again begins a run again.

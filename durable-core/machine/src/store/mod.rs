@@ -14,7 +14,7 @@ pub use commit::{
     TimerMove,
 };
 pub use model::{Refusal, StoreModel};
-pub use query::{ListPage, ListQuery, ListToken};
+pub use query::{HistoryPage, HistoryToken, ListPage, ListQuery, ListToken};
 pub use snapshot::{
     AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, DeadMessage, HistoryRow, SendOutcome,
     Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,

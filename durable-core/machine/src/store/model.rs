@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, Commit, Head, HistoryRow,
-    InstanceWrite, ListPage, ListQuery, ListToken, RowChange, SendOutcome, Snapshot,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, Commit, Head, HistoryPage, HistoryRow,
+    HistoryToken, InstanceWrite, ListPage, ListQuery, ListToken, RowChange, SendOutcome, Snapshot,
     StoredInstance, TimerPage, WorkResult,
 };
 use crate::model::{
@@ -371,6 +371,24 @@ impl StoreModel {
     #[must_use]
     pub fn history(&self, instance: &InstanceId) -> Option<Vec<HistoryRow>> {
         self.instances.get(instance).map(|rows| rows.history_rows(rows.status.execution))
+    }
+
+    /// The same in pages: at most `limit` rows behind `after`.
+    #[must_use]
+    pub fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Option<HistoryPage> {
+        let rows = self.instances.get(instance)?;
+        let (run, execution) = (rows.status.run, rows.status.execution);
+        let mut page = rows.history_rows(execution);
+        page.retain(|row| after.is_none_or(|after| row.first.0 > after.0));
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().filter(|_| more).map(|row| HistoryToken(row.first.0));
+        Some(HistoryPage { run, execution, rows: page, next })
     }
 
     /// Damages what is stored, for tests of what happens then: applied to the last history row.

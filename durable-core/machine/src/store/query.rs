@@ -1,6 +1,7 @@
 //! Listing instances.
 
-use crate::model::{RuntimeStatus, StatusRow, Timestamp};
+use super::HistoryRow;
+use crate::model::{ExecutionNumber, RunNumber, RuntimeStatus, StatusRow, Timestamp};
 
 /// Which instances a list holds. Filters are ANDed; the default holds all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +16,8 @@ pub struct ListQuery {
     pub id_prefix: Option<String>,
     /// The orchestrator's name.
     pub name: Option<String>,
+    /// Tags that it has, all of them: key and value.
+    pub tags: Vec<(String, String)>,
 }
 
 impl ListQuery {
@@ -26,6 +29,10 @@ impl ListQuery {
             && self.created_to.is_none_or(|to| row.created_at <= to)
             && self.id_prefix.as_ref().is_none_or(|p| row.instance.as_str().starts_with(p.as_str()))
             && self.name.as_ref().is_none_or(|name| *name == *row.name)
+            && self
+                .tags
+                .iter()
+                .all(|(key, value)| row.tags.iter().any(|(k, v)| **k == **key && **v == **value))
     }
 }
 
@@ -37,6 +44,23 @@ pub struct ListPage {
     /// Pass this to get the next page; `None` on the last.
     pub next: Option<ListToken>,
 }
+
+/// One page of the history of an instance's current execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// The run that it belongs to.
+    pub run: RunNumber,
+    /// The execution that it belongs to.
+    pub execution: ExecutionNumber,
+    /// Its rows, in order.
+    pub rows: Vec<HistoryRow>,
+    /// Pass this to get the next page; `None` on the last.
+    pub next: Option<HistoryToken>,
+}
+
+/// Where a history goes on. Opaque, as [`ListToken`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryToken(pub u64);
 
 /// Where a list goes on. Opaque: its number is the store's own, and good for that store only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -110,6 +110,21 @@ pub(super) fn send(
     Ok(SendOutcome::Sent)
 }
 
+/// The states that people look for, of which there are few: an index knows them.
+const TROUBLED: [RuntimeStatus; 3] =
+    [RuntimeStatus::Failed, RuntimeStatus::Terminated, RuntimeStatus::Suspended];
+
+/// The condition of that index: SQLite uses it only where a query says the same.
+macro_rules! troubled {
+    () => {
+        "i.status IN (3, 5, 7)"
+    };
+}
+
+fn is_troubled(query: &ListQuery) -> bool {
+    !query.statuses.is_empty() && query.statuses.iter().all(|status| TROUBLED.contains(status))
+}
+
 /// Instances, newest start first.
 pub(super) fn list(
     conn: &Connection,
@@ -117,11 +132,12 @@ pub(super) fn list(
     after: Option<ListToken>,
     most: usize,
 ) -> Result<ListPage, Failure> {
-    let mut sql = String::from(concat!(
-        "SELECT ",
-        status_columns!(),
-        ", i.key FROM instances i WHERE i.key < ?"
-    ));
+    let mut sql = String::from(concat!("SELECT ", status_columns!(), ", i.key FROM instances i"));
+    if is_troubled(query) {
+        sql += concat!(" INDEXED BY instances_troubled WHERE ", troubled!(), " AND i.key < ?");
+    } else {
+        sql += " WHERE i.key < ?";
+    }
     let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(after.map_or(i64::MAX, |t| int(t.0)))];
     if !query.statuses.is_empty() {
         let codes: Vec<_> = query.statuses.iter().map(|status| status.code().to_string()).collect();
@@ -145,18 +161,27 @@ pub(super) fn list(
         sql += " AND i.name = ?";
         values.push(Box::new(name.clone()));
     }
-    sql += " ORDER BY i.key DESC LIMIT ?";
-    values.push(Box::new(limit(most.saturating_add(1))));
+    for (key, value) in &query.tags {
+        // Whether the text stands anywhere in the body: which rows have to be decoded.
+        sql += " AND instr(coalesce(i.body, (SELECT l.body FROM large_bodies l WHERE l.key = i.key)), ?) > 0";
+        values.push(Box::new(serde_json::to_string(&(key, value)).unwrap_or_default()));
+    }
+    // Rows are read one by one, and no more than make the page full.
+    sql += " ORDER BY i.key DESC";
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(values.iter()))?;
     let mut page = ListPage::default();
     let mut last = None;
     while let Some(row) = rows.next()? {
+        let shown = status_row_or_held(row)?;
+        if !query.tags.is_empty() && !query.holds(&shown) {
+            continue;
+        }
         if page.rows.len() == most {
             page.next = last.map(ListToken);
             break;
         }
-        page.rows.push(status_row_or_held(row)?);
+        page.rows.push(shown);
         last = Some(number(row, STATUS_COLUMNS)?);
     }
     Ok(page)

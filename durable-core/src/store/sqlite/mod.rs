@@ -32,9 +32,9 @@ use durable_machine::model::{
     StartAttempt, StatusRow, Timestamp, WorkerId,
 };
 use durable_machine::store::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryRow, InstanceWrite, ListPage,
-    ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
-    WorkResult,
+    AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
+    InstanceWrite, ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits,
+    StoredInstance, TimerPage, WorkResult,
 };
 
 use super::memory::{default_hub_name, host_clock};
@@ -349,6 +349,15 @@ impl HubStore for SqliteStore {
         self.inner.readers.read(|conn| {
             partition::log_of(conn, instance)?.map(|log| partition::history(conn, log)).transpose()
         })
+    }
+
+    async fn history_page(
+        &self,
+        instance: &InstanceId,
+        after: Option<HistoryToken>,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        self.inner.readers.read(|conn| partition::history_page(conn, instance, after, limit))
     }
 
     async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {

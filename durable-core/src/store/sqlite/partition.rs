@@ -4,10 +4,12 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use durable_machine::codec::{DecodeError, decode_row, encode_row};
 use durable_machine::model::{
-    Acceptance, Envelope, EnvelopeId, Fence, InstanceId, Message, PartitionId, Timestamp,
+    Acceptance, Envelope, EnvelopeId, ExecutionNumber, Fence, InstanceId, Message, PartitionId,
+    RunNumber, Timestamp,
 };
 use durable_machine::store::{
-    AcceptedStart, ArrivalPosition, Arrivals, Head, HistoryRow, Snapshot, StoredInstance, TimerPage,
+    AcceptedStart, ArrivalPosition, Arrivals, Head, HistoryPage, HistoryRow, HistoryToken,
+    Snapshot, StoredInstance, TimerPage,
 };
 
 use super::super::memory::host_clock;
@@ -192,6 +194,39 @@ pub(super) fn history(conn: &Connection, log: i64) -> Result<Vec<HistoryRow>, Fa
         });
     }
     Ok(history)
+}
+
+/// One page of it, by the row numbers: within a log their order is that of events.
+pub(super) fn history_page(
+    conn: &Connection,
+    id: &InstanceId,
+    after: Option<HistoryToken>,
+    most: usize,
+) -> Result<Option<HistoryPage>, Failure> {
+    let mut statement =
+        conn.prepare_cached("SELECT run, execution, log FROM instances WHERE id = ?1")?;
+    let found = statement
+        .query_row([id.as_str()], |row| Ok((number(row, 0)?, row.get(1)?, row.get::<_, i64>(2)?)))
+        .optional()?;
+    let Some((run, execution, log)) = found else { return Ok(None) };
+    let (run, execution) = (RunNumber(run), ExecutionNumber(execution));
+    let mut page = HistoryPage { run, execution, rows: Vec::new(), next: None };
+    let mut statement = conn.prepare_cached(
+        "SELECT first, body, row FROM history WHERE log = ?1 AND row > ?2 ORDER BY row LIMIT ?3",
+    )?;
+    let behind = after.map_or(0, |after| int(after.0));
+    let mut rows = statement.query((log, behind, limit(most.saturating_add(1))))?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if page.rows.len() == most {
+            page.next = last.map(HistoryToken);
+            break;
+        }
+        let first = durable_machine::model::EventSeq(number(row, 0)?);
+        page.rows.push(HistoryRow { first, body: bytes(row, 1)?.to_vec() });
+        last = Some(number(row, 2)?);
+    }
+    Ok(Some(page))
 }
 
 /// Due times behind `after`.

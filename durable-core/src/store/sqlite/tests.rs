@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use durable_machine::codec::encode_row;
-use durable_machine::model::{CommitNumber, Fence, PartitionId};
+use durable_machine::model::{
+    Acceptance, CommitNumber, Fence, InstanceId, PartitionId, Payload, ReusePolicy, RunNumber,
+    RuntimeStatus, StartNonce, Timestamp,
+};
 use durable_machine::store::{Commit, Head, ListQuery};
 use futures::executor::block_on;
 use rusqlite::Connection;
@@ -35,7 +38,7 @@ fn head_commit(number: u64, head_changed: bool) -> Arc<Commit> {
         outbox: Vec::new(),
         outbox_done: Vec::new(),
         consumed: Vec::new(),
-        at: durable_machine::model::Timestamp::default(),
+        at: Timestamp::default(),
         counts: std::collections::BTreeMap::new(),
     })
 }
@@ -122,20 +125,21 @@ fn a_full_disk_stops_writing_until_there_is_room_and_never_reading() {
     };
     pages(1);
     let start = |n: u128| {
-        let input = durable_machine::model::Payload::of(&"x".repeat(60_000)).expect("JSON");
-        let instance = durable_machine::model::InstanceId::new(format!("a{n}")).expect("valid");
-        let acceptance = durable_machine::model::Acceptance {
+        let input = Payload::of(&"x".repeat(60_000)).expect("JSON");
+        let instance = InstanceId::new(format!("a{n}")).expect("valid");
+        let acceptance = Acceptance {
             instance,
-            run: durable_machine::model::RunNumber(1),
-            nonce: durable_machine::model::StartNonce(uuid::Uuid::from_u128(n)),
+            run: RunNumber(1),
+            nonce: StartNonce(uuid::Uuid::from_u128(n)),
             name: "ship".into(),
             input,
-            accepted_at: durable_machine::model::Timestamp::default(),
-            reuse: durable_machine::model::ReusePolicy::default(),
+            accepted_at: Timestamp::default(),
+            reuse: ReusePolicy::default(),
             scheduled_for: None,
             parent: None,
             version: None,
             tags: Vec::new(),
+            raised: Vec::new(),
             trace: None,
         };
         block_on(store.accept(&acceptance))
@@ -191,7 +195,39 @@ fn the_wal_is_grown_once_and_the_database_is_not() {
     open(&store);
     assert!(length("hub.db-wal") >= file::WAL_BYTES, "{wal}");
     assert!(length("hub.db") <= database.max(64 * 4096));
-    assert_eq!(SCHEMA.len(), 1, "a new version needs a test with a file of each older one");
+    assert_eq!(SCHEMA.len(), 2, "a new version needs a test with a file of each older one");
+}
+
+#[test]
+fn a_file_of_the_first_version_is_migrated_with_all_that_is_in_it() {
+    let (dir, store) = hub();
+    let one = Acceptance {
+        instance: InstanceId::new("a").expect("an id"),
+        run: RunNumber(1),
+        nonce: StartNonce(uuid::Uuid::from_u128(1)),
+        name: "chain".into(),
+        input: Payload::null(),
+        accepted_at: Timestamp::from_micros(1),
+        reuse: ReusePolicy::RefuseActive,
+        scheduled_for: None,
+        parent: None,
+        version: None,
+        tags: Vec::new(),
+        raised: Vec::new(),
+        trace: None,
+    };
+    block_on(store.accept(&one)).expect("accepted");
+    drop(store);
+    let path = dir.path().join("hub.db");
+    let conn = Connection::open(&path).expect("the file");
+    conn.execute_batch("DROP INDEX instances_troubled; PRAGMA user_version = 1;")
+        .expect("as it was");
+    drop(conn);
+    let store = SqliteStore::open(&path).expect("it is migrated");
+    let query = ListQuery { statuses: vec![RuntimeStatus::Failed], ..ListQuery::default() };
+    assert_eq!(block_on(store.list(&query, None, 10)).expect("the index is there").rows, []);
+    let all = block_on(store.list(&ListQuery::default(), None, 10)).expect("no fault");
+    assert_eq!(all.rows.len(), 1);
 }
 
 #[test]

@@ -235,6 +235,7 @@ fn acceptances() -> Vec<Acceptance> {
         parent: None,
         version: None,
         tags: Vec::new(),
+        raised: Vec::new(),
         trace: None,
     };
     let full = Acceptance {
@@ -243,6 +244,7 @@ fn acceptances() -> Vec<Acceptance> {
         parent: Some(parent()),
         version: Some("2".into()),
         tags: vec![("a".into(), "b".into()), ("c".into(), "d".into())],
+        raised: Vec::new(),
         trace: Some(TraceContext { tracestate: None, ..trace() }),
         ..plain.clone()
     };

@@ -239,3 +239,51 @@ fn events_of_an_older_run_do_not_reach_the_next() {
         "#,
     );
 }
+
+#[test]
+fn an_event_comes_with_its_start_in_front_of_all_others() {
+    check(
+        r#"
+        start   order-7 wait ["a","b"] with a 5
+        event   order-7 a 6
+        event   order-7 b 7
+        expect  completed
+        expect  unconsumed [["a",6]]
+        expect  history started raised raised raised completed
+        "#,
+    );
+}
+
+#[test]
+fn an_event_that_came_with_its_start_is_listed_where_nobody_waited_for_it() {
+    check(
+        r#"
+        start   order-7 echo 1 with a 5
+        expect  completed 1
+        expect  unconsumed [["a",5]]
+        start   order-8 wait ["a"] at +1h with a 5
+        terminate order-8 enough
+        expect  terminated
+        expect  unconsumed order-8 [["a",5]]
+        "#,
+    );
+}
+
+#[test]
+fn an_event_that_came_with_its_start_is_known_when_it_comes_again() {
+    check(
+        r#"
+        start   order-7 wait ["a","b"] with a 5
+        stored  event order-7 a 5 as with order-7
+        event   order-7 b 1
+        expect  completed
+        expect  unconsumed []
+        start   order-8 wait ["a","b"] at +30s with a 5
+        stored  event order-8 a 5 as with order-8
+        time    +30s
+        event   order-8 b 1
+        expect  completed
+        expect  unconsumed order-8 []
+        "#,
+    );
+}

@@ -8,7 +8,7 @@
 //! ```text
 //! partitions 2             before the first step: the hub's shape, and which faults go unnoticed
 //! faults live|evict|all    (live: none; evict: all but those that end the owner)
-//! start ID NAME [JSON] [reuse refuse|use|replace] [at +30s]
+//! start ID NAME [JSON] [reuse refuse|use|replace] [at +30s] [with EVENT JSON]
 //! begin CALL attempt N     the executor reports that the attempt began
 //! answer [ID] CALL [attempt N] [call N] ok [JSON] | failed KIND | permanent KIND
 //! answer all CALL          each with its own input
@@ -33,7 +33,7 @@ use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, Command, CommitNumber, DeadLetter, Envelope, EnvelopeId, Event, EventKind,
     EventSeq, ExecutionKey, Failure, FailureClass, Fence, InstanceId, PartitionId, Payload,
-    ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
+    ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp, UnconsumedEvent,
 };
 use crate::partition::entry::Life;
 use crate::partition::{
@@ -777,6 +777,15 @@ impl World {
         let instance = words.word();
         let name = words.word();
         let rest = words.rest();
+        let (rest, raised) = match rest.rsplit_once("with ") {
+            Some((rest, event)) => {
+                let (name, input) = event.split_once(' ').expect("a name and a payload");
+                let id = EnvelopeId(format!("with {instance}").into());
+                let event = UnconsumedEvent { name: name.into(), input: json(input), id: Some(id) };
+                (rest.trim(), vec![event])
+            }
+            None => (rest, Vec::new()),
+        };
         let (rest, scheduled_for) = match rest.rsplit_once("at +") {
             Some((rest, delay)) => (rest.trim(), Some(self.later(&format!("+{delay}")))),
             None => (rest, None),
@@ -808,6 +817,7 @@ impl World {
             parent: None,
             version: None,
             tags: Vec::new(),
+            raised,
             trace: None,
         };
         let ticket = self.ticket();

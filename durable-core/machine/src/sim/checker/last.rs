@@ -129,6 +129,13 @@ impl Checker {
             holds(!raised.accepted || times == 1 || excused, || {
                 format!("I2: event {token} for {instance} was accepted and is nowhere")
             })?;
+            if let Some(run) = raised.with_run {
+                let run = self.runs.get(instance).and_then(|runs| runs.get(&run));
+                let there = run.is_some_and(|run| run.replaced || run.tokens().contains(token));
+                holds(there, || {
+                    format!("I2: event {token} did not reach the run of {instance} it came with")
+                })?;
+            }
         }
         Ok(())
     }

@@ -134,6 +134,7 @@ impl Checker {
             for (instance, token) in self.sent_since(&write.key, before) {
                 let raised = Raised {
                     meant: None,
+                    with_run: None,
                     accepted: store.status(&instance).is_some(),
                     runs_before: Some(self.runs_begun(&instance)),
                     instance,

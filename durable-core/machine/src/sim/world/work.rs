@@ -5,7 +5,7 @@ use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
 use crate::model::{
     Acceptance, EnvelopeId, Failure, FailureClass, PartitionId, StartAttempt, Timestamp,
 };
-use crate::sim::clients::{Way, Wish};
+use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
 use crate::sim::faults::Fault;
 use crate::sim::journal::Asked;
@@ -100,7 +100,16 @@ impl World {
                     return Ok(());
                 }
                 let nothing_stored = self.store.status(&stamped.instance).is_none();
+                let runs_before = self.checker.runs_begun(&stamped.instance);
                 let outcome = self.store.accept(&stamped);
+                if let AcceptOutcome::Accepted { run, .. } = &outcome
+                    && let Some(raised) = self.journal.raised.get_mut(&(WITH_START + token))
+                    && !stamped.raised.is_empty()
+                {
+                    raised.accepted = true;
+                    raised.with_run = Some(*run);
+                    raised.runs_before.get_or_insert(runs_before);
+                }
                 self.counters_sampled()?;
                 self.tell(format_args!(
                     "client starts {} ({:?}): {outcome:?}",

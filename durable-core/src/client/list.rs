@@ -1,0 +1,124 @@
+//! Looking for instances.
+
+use chrono::{DateTime, Utc};
+use durable_machine::model::RuntimeStatus;
+use durable_machine::store::{ListQuery, ListToken};
+use futures::stream::{self, Stream};
+
+use super::{Client, ClientError, InstanceStatus};
+use crate::orchestration::Orchestrator;
+use crate::time::from_utc;
+
+/// Instances that one read of a stream asks for.
+const PAGE: usize = 100;
+
+/// A query for instances that is being put together: each method leaves fewer. Newest start first.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is looked for before a page or the stream is asked for"]
+pub struct Instances {
+    client: Client,
+    query: ListQuery,
+}
+
+impl Instances {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, query: ListQuery::default() }
+    }
+
+    /// In this state; called again: or in that one.
+    pub fn status(mut self, status: RuntimeStatus) -> Self {
+        self.query.statuses.push(status);
+        self
+    }
+
+    /// In one of these states.
+    pub fn statuses(mut self, statuses: impl IntoIterator<Item = RuntimeStatus>) -> Self {
+        self.query.statuses.extend(statuses);
+        self
+    }
+
+    /// Those that have not ended.
+    pub fn active(self) -> Self {
+        self.statuses(RuntimeStatus::ALL.into_iter().filter(|status| !status.is_terminal()))
+    }
+
+    /// Those that have ended.
+    pub fn ended(self) -> Self {
+        self.statuses(RuntimeStatus::ALL.into_iter().filter(|status| status.is_terminal()))
+    }
+
+    /// Created then or later.
+    pub fn created_from(mut self, time: DateTime<Utc>) -> Self {
+        self.query.created_from = Some(from_utc(time));
+        self
+    }
+
+    /// Created then or earlier.
+    pub fn created_to(mut self, time: DateTime<Utc>) -> Self {
+        self.query.created_to = Some(from_utc(time));
+        self
+    }
+
+    /// Whose id begins with this; case matters.
+    pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.query.id_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Of this orchestrator.
+    pub fn of<O: Orchestrator>(self, _orchestrator: O) -> Self {
+        self.name(O::NAME)
+    }
+
+    /// Of the orchestrator of that name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.query.name = Some(name.into());
+        self
+    }
+
+    /// With this tag; called again: and with that one.
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.query.tags.push((key.into(), value.into()));
+        self
+    }
+
+    /// One page of at most `limit` instances. Pass the page's `next` to get the one behind it.
+    ///
+    /// # Errors
+    ///
+    /// The store's error.
+    pub async fn page(
+        &self,
+        after: Option<ListToken>,
+        limit: usize,
+    ) -> Result<InstancePage, ClientError> {
+        self.client.list(&self.query, after, limit).await
+    }
+
+    /// All of them, read in pages as the stream is polled. An instance that changes meanwhile is seen as it is
+    /// when its page is read; one that is started meanwhile is not seen.
+    pub fn stream(&self) -> impl Stream<Item = Result<InstanceStatus, ClientError>> + Send + use<> {
+        let pages = stream::try_unfold((self.clone(), Some(None)), |(query, after)| async move {
+            let Some(after) = after else { return Ok::<_, ClientError>(None) };
+            let page = query.page(after, PAGE).await?;
+            let instances = stream::iter(page.instances.into_iter().map(Ok));
+            Ok(Some((instances, (query, page.next.map(Some)))))
+        });
+        Box::pin(futures::TryStreamExt::try_flatten(pages))
+    }
+
+    /// The query as a value.
+    #[must_use]
+    pub fn query(&self) -> &ListQuery {
+        &self.query
+    }
+}
+
+/// One page of instances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstancePage {
+    /// Newest start first.
+    pub instances: Vec<InstanceStatus>,
+    /// Pass this to get the next page; `None` on the last.
+    pub next: Option<ListToken>,
+}
