@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use durable_core::machine::store::RowChange;
+use durable_core::machine::model::RuntimeStatus;
+use durable_core::machine::store::{InstanceWrite, ListQuery, RowChange};
 use durable_core::store::{SqliteStore, Store};
 
 use super::{Place, now};
-use crate::store_contract::make::{Owner, P0, at, begin, events, key, write};
+use crate::store_contract::make::{
+    Owner, P0, at, begin, begin_fresh, events, key, status_of, write,
+};
 
 const WARM_UP: u64 = 2_500;
 const COMMITS: u64 = 2_000;
@@ -119,4 +122,60 @@ fn measure_commits_beside_the_floor() {
         groups * each,
         groups / raw
     );
+}
+
+/// Instances that the lists are measured over, and every how many of them has what is looked for.
+const LISTED: usize = 100_000;
+const RARE: usize = 1_000;
+
+/// The first page of filtered lists on a file with many instances that ended.
+#[test]
+#[ignore = "a measurement: release mode, alone on the machine"]
+fn measure_filtered_lists() {
+    let place = Place::new();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(place.path()).expect("a hub"));
+    let (mut owner, _) = now(Owner::open(&store, P0));
+    for group in 0..LISTED / GROUP {
+        let one = |n: usize| {
+            let n = group * GROUP + n;
+            let (text, time) = (format!("instance-{n}"), at(n as i64));
+            let rare = n.is_multiple_of(RARE);
+            let ended = if rare { RuntimeStatus::Failed } else { RuntimeStatus::Completed };
+            let mut status = status_of(&key(&text, 1, 0), ended, time);
+            if rare {
+                status.tags.push(("rare".into(), "yes".into()));
+                status.name = "rare".into();
+            }
+            InstanceWrite { status: Some(Box::new(status)), ..begin_fresh(&text, 1, time) }
+        };
+        now(owner.commit(at(group as i64), (0..GROUP).map(one).collect()));
+    }
+    let query = ListQuery::default;
+    let tags = vec![("rare".to_owned(), "yes".to_owned())];
+    for (what, query) in [
+        ("no filter", query()),
+        (
+            "status Failed, by the index",
+            ListQuery { statuses: vec![RuntimeStatus::Failed], ..query() },
+        ),
+        ("status Running, none", ListQuery { statuses: vec![RuntimeStatus::Running], ..query() }),
+        ("name", ListQuery { name: Some("rare".into()), ..query() }),
+        ("tag", ListQuery { tags: tags.clone(), ..query() }),
+        ("tag that none has", ListQuery { tags: vec![("a".into(), "b".into())], ..query() }),
+        (
+            "status Failed and tag",
+            ListQuery { tags, statuses: vec![RuntimeStatus::Failed], ..query() },
+        ),
+        ("created in the oldest hundredth", ListQuery { created_to: Some(at(1000)), ..query() }),
+        ("id prefix", ListQuery { id_prefix: Some("instance-99".into()), ..query() }),
+    ] {
+        let mut took = Vec::new();
+        let mut found = 0;
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            found = now(store.list(&query, None, 100)).expect("no fault").rows.len();
+            took.push(began.elapsed().as_secs_f64() * 1000.0);
+        }
+        println!("{what:<32} {found:>4} of 100 on the page {:>8.2} ms", median(took));
+    }
 }
