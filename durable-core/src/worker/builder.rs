@@ -1,5 +1,6 @@
 //! Putting a worker together: everything that is missing or wrong is said before it starts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ impl WorkerBuilder {
             options: WorkerOptions {
                 activities_max: 256,
                 blocking_activities_max: 2 * cores,
+                activity_limits: BTreeMap::new(),
                 cache_bytes_max: 256 * 1024 * 1024,
                 turn_timeout: Duration::from_secs(5),
                 shutdown_timeout: Duration::from_secs(30),
@@ -80,6 +82,25 @@ impl WorkerBuilder {
     /// returns. [`check_cancelled`](crate::ActivityContext::check_cancelled) now and then ends it earlier.
     pub fn max_blocking_activities(mut self, max: usize) -> Self {
         self.options.blocking_activities_max = max;
+        self
+    }
+
+    /// How many attempts of one activity run at once on this worker, where that is to be fewer than of all
+    /// others: for a service that takes no more, say. They have places of their own, beside those of
+    /// [`max_concurrent_activities`](Self::max_concurrent_activities), so that neither waits for the other.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn charge(order: u64) -> Result<(), ActivityError> { Ok(()) }
+    /// # fn example() {
+    /// let builder = Worker::builder(MemoryStore::new()).register(charge).activity_limit("charge", 4);
+    /// # }
+    /// ```
+    ///
+    /// Workers that share a hub keep their limits each for itself: what waits here may run on another one.
+    pub fn activity_limit(mut self, name: impl Into<String>, max: usize) -> Self {
+        self.options.activity_limits.insert(name.into(), max);
         self
     }
 
@@ -123,6 +144,12 @@ impl WorkerBuilder {
     pub async fn start(self) -> Result<Worker, StartError> {
         let Self { store, registry, options } = self;
         check(&options)?;
+        let known = |name: &str| registry.activities().any(|known| known == name);
+        if let Some(name) = options.activity_limits.keys().find(|name| !known(name)) {
+            let what =
+                format!("activity_limit of {name:?}: no activity of that name is registered");
+            return Err(StartError::Option(what));
+        }
         start::start(store, registry, options).await
     }
 }
@@ -134,6 +161,9 @@ fn check(options: &WorkerOptions) -> Result<(), StartError> {
     }
     if options.blocking_activities_max == 0 {
         return wrong("max_blocking_activities must be at least 1");
+    }
+    if let Some((name, _)) = options.activity_limits.iter().find(|(_, max)| **max == 0) {
+        return wrong(&format!("activity_limit of {name:?} must be at least 1"));
     }
     if options.turn_timeout.is_zero() {
         return wrong("turn_timeout must be longer than nothing");

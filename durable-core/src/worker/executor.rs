@@ -1,5 +1,6 @@
 //! Runs attempts of activities: of this worker's partitions, and those that others offered.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
+use super::WorkerOptions;
 use super::fleet::Lease;
 use super::lanes::{Lanes, Waiting};
 use super::mailbox::{Mail, Mailbox};
@@ -26,16 +28,20 @@ pub(super) struct Executor {
     cancel_grace: Duration,
     asynchronous: Lanes,
     blocking: Lanes,
+    /// Of activities that have a limit of their own.
+    limited: BTreeMap<String, Lanes>,
     stopping: AtomicBool,
     /// Where the hub is shared: nothing begins while it does not hold.
     lease: Option<Arc<Lease>>,
 }
 
-/// Where an activity runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which lanes an activity runs in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Async,
     Blocking,
+    /// Its own.
+    Limited(Arc<str>),
 }
 
 /// One attempt to run.
@@ -107,17 +113,20 @@ impl Executor {
     pub(super) fn new(
         runtime: Handle,
         functions: Arc<Functions>,
-        asynchronous_max: usize,
-        blocking_max: usize,
-        cancel_grace: Duration,
+        options: &WorkerOptions,
         lease: Option<Arc<Lease>>,
     ) -> Self {
         Self {
             runtime,
             functions,
-            cancel_grace,
-            asynchronous: Lanes::new(asynchronous_max),
-            blocking: Lanes::new(blocking_max),
+            cancel_grace: options.cancel_grace,
+            asynchronous: Lanes::new(options.activities_max),
+            blocking: Lanes::new(options.blocking_activities_max),
+            limited: options
+                .activity_limits
+                .iter()
+                .map(|(name, max)| (name.clone(), Lanes::new(*max)))
+                .collect(),
             stopping: AtomicBool::new(false),
             lease,
         }
@@ -126,40 +135,43 @@ impl Executor {
     /// From now on nothing begins; what waits for its turn is left to the next worker.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        for lanes in [&self.asynchronous, &self.blocking] {
+        for lanes in self.all_lanes() {
             lanes.clear().into_iter().for_each(Job::not_started);
         }
     }
 
     /// What waits for its turn and reports to this loop is left to the partition's next owner.
     pub(super) fn forget(&self, mailbox: &Arc<Mailbox>) {
-        for lanes in [&self.asynchronous, &self.blocking] {
+        for lanes in self.all_lanes() {
             lanes.forget(mailbox).into_iter().for_each(Job::not_started);
         }
     }
 
     pub(super) fn run(self: &Arc<Self>, job: Job) {
         let kind = self.kind(&job.start.name);
-        if let Some(first) = self.lanes(kind).enter(job) {
+        if let Some(first) = self.lanes(&kind).enter(job) {
             self.open_lane(kind, first);
         }
     }
 
     /// Takes attempts that have waited for a lane for so long.
     pub(super) fn overdue(&self, limit: Duration, max: usize) -> Vec<Waiting> {
-        let mut overdue = self.asynchronous.overdue(limit, max);
-        overdue.extend(self.blocking.overdue(limit, max - overdue.len()));
+        let mut overdue = Vec::new();
+        for lanes in self.all_lanes() {
+            overdue.extend(lanes.overdue(limit, max - overdue.len()));
+        }
         overdue
     }
 
     /// Puts attempts back to where they waited.
     pub(super) fn put_back(self: &Arc<Self>, jobs: Vec<Waiting>) {
-        let (blocking, asynchronous): (Vec<_>, _) = jobs
-            .into_iter()
-            .partition(|waiting| self.kind(&waiting.job.start.name) == Kind::Blocking);
-        for (kind, jobs) in [(Kind::Async, asynchronous), (Kind::Blocking, blocking)] {
-            for first in self.lanes(kind).put_back(jobs) {
-                self.open_lane(kind, first);
+        let mut sorted: BTreeMap<Kind, Vec<Waiting>> = BTreeMap::new();
+        for waiting in jobs {
+            sorted.entry(self.kind(&waiting.job.start.name)).or_default().push(waiting);
+        }
+        for (kind, jobs) in sorted {
+            for first in self.lanes(&kind).put_back(jobs) {
+                self.open_lane(kind.clone(), first);
             }
         }
         if self.stopping.load(Ordering::Acquire) {
@@ -169,30 +181,36 @@ impl Executor {
 
     /// How many attempts could begin at once, of one kind or the other.
     pub(super) fn room(&self) -> usize {
-        let kinds = self.functions.activities.values().map(|activity| match activity {
-            ActivityFn::Async(_) => self.asynchronous.free(),
-            ActivityFn::Blocking(_) => self.blocking.free(),
-        });
-        kinds.max().unwrap_or_default()
+        let names = self.functions.activities.keys();
+        names.map(|name| self.lanes(&self.kind(name)).free()).max().unwrap_or_default()
     }
 
     /// Whether an attempt of this activity could begin at once; `None` where it is not registered.
     pub(super) fn has_room_for(&self, name: &str) -> Option<bool> {
-        self.functions.activities.contains_key(name).then(|| self.lanes(self.kind(name)).free() > 0)
+        let known = self.functions.activities.contains_key(name);
+        known.then(|| self.lanes(&self.kind(name)).free() > 0)
     }
 
     fn kind(&self, name: &str) -> Kind {
+        if self.limited.contains_key(name) {
+            return Kind::Limited(name.into());
+        }
         match self.functions.activities.get(name) {
             Some(ActivityFn::Blocking(_)) => Kind::Blocking,
             Some(ActivityFn::Async(_)) | None => Kind::Async,
         }
     }
 
-    fn lanes(&self, kind: Kind) -> &Lanes {
+    fn lanes(&self, kind: &Kind) -> &Lanes {
         match kind {
             Kind::Async => &self.asynchronous,
             Kind::Blocking => &self.blocking,
+            Kind::Limited(name) => self.limited.get(&**name).unwrap_or(&self.asynchronous),
         }
+    }
+
+    fn all_lanes(&self) -> impl Iterator<Item = &Lanes> {
+        [&self.asynchronous, &self.blocking].into_iter().chain(self.limited.values())
     }
 
     fn open_lane(self: &Arc<Self>, kind: Kind, first: Job) {
@@ -201,7 +219,7 @@ impl Executor {
             let mut next = Some(first);
             while let Some(job) = next {
                 executor.attempt(job).await;
-                next = executor.lanes(kind).next();
+                next = executor.lanes(&kind).next();
             }
         });
     }

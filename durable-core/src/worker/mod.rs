@@ -14,6 +14,7 @@ mod shared;
 mod start;
 mod watchdog;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ use crate::store::Store;
 pub(crate) struct WorkerOptions {
     pub(crate) activities_max: usize,
     pub(crate) blocking_activities_max: usize,
+    pub(crate) activity_limits: BTreeMap<String, usize>,
     pub(crate) cache_bytes_max: usize,
     pub(crate) turn_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,

@@ -65,9 +65,7 @@ pub(super) async fn start(
     let executor = Arc::new(Executor::new(
         runtime.clone(),
         functions.clone(),
-        options.activities_max,
-        options.blocking_activities_max,
-        options.cancel_grace,
+        &options,
         fleet.as_ref().map(|fleet| fleet.lease.clone()),
     ));
     let shared = Arc::new(Shared::new(Parts {

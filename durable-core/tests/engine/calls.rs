@@ -23,6 +23,7 @@ on_every_store! {
     a_dropped_call_is_cancelled_in_its_activity,
     an_activity_that_ignores_its_cancellation_is_dropped_after_the_grace,
     what_runs_at_once_is_bounded,
+    an_activity_with_a_limit_of_its_own_keeps_it_and_holds_nobody_up,
     an_activity_of_another_input_shape_fails_with_a_sentence,
 }
 
@@ -368,6 +369,44 @@ async fn what_runs_at_once_is_bounded(hub: Hub) {
     let handle = worker.client().start_by_name("many", &()).await.expect("started");
     assert_eq!(handle.output().await.expect("completed").to::<usize>().expect("a number"), 40);
     assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+async fn an_activity_with_a_limit_of_its_own_keeps_it_and_holds_nobody_up(hub: Hub) {
+    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (running, seen) = (now.clone(), most.clone());
+    let (others_done, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+    let (done, all_done) = (others_done.clone(), gate.clone());
+    let mut registry = Registry::new();
+    registry.register_activity_fn("rare", move |_, (): ()| {
+        let (running, seen, gate) = (running.clone(), seen.clone(), gate.clone());
+        async move {
+            seen.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            gate.notified().await;
+            gate.notify_one();
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    registry.register_activity_fn("common", move |_, (): ()| {
+        let (done, all_done) = (done.clone(), all_done.clone());
+        async move {
+            // The limited ones go on when all of these are done: they must not be in their way.
+            if done.fetch_add(1, Ordering::SeqCst) + 1 == 20 {
+                all_done.notify_one();
+            }
+            Ok(())
+        }
+    });
+    registry.register_orchestrator_fn("many", |ctx, (): ()| async move {
+        let rare = (0..10).map(|_| ctx.call_by_name::<()>("rare", &()));
+        let common = (0..20).map(|_| ctx.call_by_name::<()>("common", &()));
+        Ok(ctx.try_join_all(rare.chain(common)).await?.len())
+    });
+    let builder = hub.builder(registry).max_concurrent_activities(3).activity_limit("rare", 2);
+    let worker = builder.start().await.expect("started");
+    let handle = worker.client().start_by_name("many", &()).await.expect("started");
+    assert_eq!(handle.output().await.expect("completed").to::<usize>().expect("a number"), 30);
+    assert_eq!((most.load(Ordering::SeqCst), others_done.load(Ordering::SeqCst)), (2, 20));
 }
 
 async fn an_activity_of_another_input_shape_fails_with_a_sentence(hub: Hub) {

@@ -86,6 +86,8 @@ fn everything_that_is_wrong_is_said_before_a_worker_starts() {
             (builder().max_concurrent_activities(0), "max_concurrent_activities"),
             (builder().max_blocking_activities(0), "max_blocking_activities"),
             (builder().turn_timeout(Duration::ZERO), "turn_timeout"),
+            (builder().activity_limit("work", 0), "activity_limit of \"work\" must be at least 1"),
+            (builder().activity_limit("wrok", 1), "activity_limit of \"wrok\": no activity"),
         ] {
             let error = builder.start().await.map(|_| ()).expect_err("it makes no sense");
             assert!(matches!(error, StartError::Option(_)));
