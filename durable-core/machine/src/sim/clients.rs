@@ -94,6 +94,10 @@ impl Clients {
             }
             wishes.push((at, wish));
         }
+        if self.extra.chance(200) {
+            let at = self.extra.within(0, span);
+            wishes.push((at, Wish::Damage(self.extra.pick(&self.ids).clone())));
+        }
         wishes
     }
 
