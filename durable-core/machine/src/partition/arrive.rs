@@ -215,7 +215,7 @@ impl Core {
                 if let Some(report) = report {
                     entry.writes.consume_unremembered(report);
                 }
-                entry.writes.in_flight = true;
+                entry.writes.in_flight |= !planted!(ReportConsumedEarly);
                 entry.writes.touch();
                 self.queue(instance, entry);
             }
@@ -792,10 +792,6 @@ impl Core {
     fn apply_reported(&mut self, instance: &InstanceId, entry: &mut Entry, reported: WorkResult) {
         let WorkResult { id, attempt, result } = reported;
         match open_call(entry, &attempt) {
-            Some((_, call)) if planted!(ReportConsumedEarly) => {
-                entry.writes.consume_unremembered(id);
-                self.attempt_result(instance, entry, call, result, None);
-            }
             Some((_, call)) => self.attempt_result(instance, entry, call, result, Some(id)),
             None => {
                 self.stats.dropped += 1;

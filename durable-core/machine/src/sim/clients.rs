@@ -92,6 +92,14 @@ impl Clients {
                 let instance = acceptance.instance.clone();
                 wishes.push((at + self.rng.within(1, 20_000), self.raise(instance, journal)));
             }
+            if let Wish::Start { acceptance, .. } = &wish
+                && self.extra.chance(300)
+            {
+                // And means the run it started, which its owner may not know yet.
+                let instance = acceptance.instance.clone();
+                let soon = at + self.extra.within(1, 20_000);
+                wishes.push((soon, self.raise_to_run(instance, journal)));
+            }
             wishes.push((at, wish));
         }
         if self.extra.chance(200) {
@@ -228,6 +236,15 @@ impl Clients {
         let envelope = self.envelope(instance, command);
         let way = *self.rng.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
         Wish::Command { token: Some(token), envelope, way, this_run: self.rng.chance(400) }
+    }
+
+    /// Through the store, to the run that the client sees then.
+    fn raise_to_run(&mut self, instance: InstanceId, journal: &mut Journal) -> Wish {
+        let name = *self.extra.pick(&EVENTS);
+        let (token, command) = self.event(name);
+        self.note(token, &instance, journal);
+        let envelope = self.envelope(instance, command);
+        Wish::Command { token: Some(token), envelope, way: Way::Stored, this_run: true }
     }
 
     fn command(&mut self, instance: InstanceId, command: Command) -> Wish {

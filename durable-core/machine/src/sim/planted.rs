@@ -62,7 +62,7 @@ planted_bugs! {
     OfferedStartedAgain,
     /// The result of an offered attempt stays in the store.
     ReportNotConsumed,
-    /// The result of an offered attempt goes from the store before what it leads to is written.
+    /// The failure of an offered attempt goes from the store, and its next attempt is not written.
     ReportConsumedEarly,
     /// Results that may wait for more wait for ever.
     PatienceNeverEnds,

@@ -325,6 +325,11 @@ impl StoreModel {
         self.results.insert(self.sequence, result);
     }
 
+    /// The results that no commit has consumed.
+    pub fn results(&self) -> impl Iterator<Item = &WorkResult> {
+        self.results.values()
+    }
+
     /// The status of one instance. A start that was accepted shows as `Pending` from then on.
     #[must_use]
     pub fn status(&self, instance: &InstanceId) -> Option<StatusRow> {

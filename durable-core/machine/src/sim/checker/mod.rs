@@ -5,10 +5,12 @@
 mod execution;
 mod generations;
 mod last;
+mod results;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use execution::Archived;
+pub(super) use results::taken;
 
 use super::journal::{Asked, Journal, Raised};
 use super::script::Work;
@@ -49,6 +51,9 @@ pub(super) struct Checker {
 struct InFlightSeen {
     #[serde(default)]
     calls: BTreeMap<CallNumber, CallSeen>,
+    /// What waits for a hold to be lifted.
+    #[serde(default)]
+    stash: Vec<serde_json::Value>,
 }
 
 #[derive(serde::Deserialize)]
@@ -402,7 +407,8 @@ impl Checker {
                     || store.load(instance).and_then(|stored| stored.status).is_some_and(|row| {
                         row.status.is_terminal() || meant.is_some_and(|meant| row.run > meant)
                     })
-                    || self.runs_begun(instance) > *runs_before;
+                    || self.runs_begun(instance) > *runs_before
+                    || self.was_terminated_since(instance, *runs_before);
                 holds(durable, || {
                     format!(
                         "I4: the terminate of {instance} was accepted, the store shows it active"
@@ -433,6 +439,15 @@ impl Checker {
     fn was_replaced_since(&self, instance: &InstanceId, runs_before: usize) -> bool {
         self.runs.get(instance).is_some_and(|runs| {
             runs.values().skip(runs_before.saturating_sub(1)).any(|run| run.replaced)
+        })
+    }
+
+    /// Asked again, a terminate is accepted also when the run it ended has been followed by one that waits.
+    fn was_terminated_since(&self, instance: &InstanceId, runs_before: usize) -> bool {
+        self.runs.get(instance).is_some_and(|runs| {
+            runs.values()
+                .skip(runs_before.saturating_sub(1))
+                .any(|run| run.row.status == RuntimeStatus::Terminated)
         })
     }
 

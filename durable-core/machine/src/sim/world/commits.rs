@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Happening, MILLI, Outcome, SECOND, Verdict, World};
 use crate::model::{CommitNumber, Fence};
+use crate::sim::checker;
 use crate::sim::faults::Fault;
 use crate::sim::planted::{Planted, is_planted};
 use crate::store::{Commit, Refusal};
@@ -103,8 +104,10 @@ impl World {
             Ok(last) if last.next() != commit.number => return Ok(Outcome::Unknown),
             Ok(_) | Err(_) => {}
         }
+        let taken = checker::taken(commit, &self.store);
         match self.store.commit(fence, commit) {
             Ok(()) => {
+                self.checker.results_are_kept(&taken, &self.store)?;
                 let rows_max = self.limits.commit_rows_max;
                 self.checker.committed(fence, commit, rows_max, &self.store, &mut self.journal)?;
                 self.counters_sampled()?;
