@@ -75,6 +75,8 @@ mod guide {
 mod activity;
 mod client;
 mod error;
+#[cfg(feature = "http")]
+pub mod http;
 mod ids;
 mod orchestration;
 pub mod prelude;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "sqlite")]
 mod engine;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "sqlite")]
 mod kill;
 #[cfg(feature = "sqlite")]

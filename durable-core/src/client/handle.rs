@@ -263,7 +263,7 @@ impl<T> Handle<T> {
         history_events(self.client.clone(), self.instance.clone())
     }
 
-    async fn command(&self, command: Command) -> Result<(), ClientError> {
+    pub(crate) async fn command(&self, command: Command) -> Result<(), ClientError> {
         let envelope = Envelope {
             id: EnvelopeId(Uuid::new_v4().simple().to_string().into()),
             instance: self.instance.clone(),

@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use durable_machine::codec;
-use durable_machine::model::{Envelope, InstanceId, Payload, RunNumber, RuntimeStatus, limits};
+use durable_machine::model::{
+    Envelope, HubName, InstanceId, Payload, RunNumber, RuntimeStatus, limits,
+};
 use durable_machine::partition::Answer;
 use durable_machine::store::{ListQuery, ListToken, SendOutcome};
 use serde::Serialize;
@@ -174,6 +176,19 @@ impl Client {
             source,
         })?;
         Ok(Some(History { events }))
+    }
+
+    /// The name of the hub.
+    #[must_use]
+    pub fn hub_name(&self) -> HubName {
+        self.store.hub().name
+    }
+
+    /// Whether the worker of this client serves all that it should; `None` where there is none.
+    #[cfg(feature = "http")]
+    pub(crate) fn worker_serves(&self) -> Option<bool> {
+        let worker = self.worker.as_ref()?;
+        Some(worker.upgrade().is_some_and(|shared| shared.is_serving() && shared.serves_all()))
     }
 
     fn store(&self) -> &dyn Store {

@@ -318,6 +318,14 @@ impl Shared {
         self.stop_at().is_none()
     }
 
+    /// Whether each partition that is this worker's is served; every one, where it has the hub for itself.
+    #[cfg(feature = "http")]
+    pub(crate) fn serves_all(&self) -> bool {
+        let present: Vec<_> = self.present().collect();
+        let all_here = self.fleet.is_some() || present.len() == usize::from(self.partitions);
+        all_here && present.iter().all(|opening| opening.is_served() || opening.is_leaving())
+    }
+
     /// Whether every loop has ended, and the worker has left.
     pub(super) fn all_ended(&self) -> bool {
         self.life().left

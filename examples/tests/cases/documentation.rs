@@ -165,6 +165,11 @@ fn what_the_architecture_says_is_absent_is_absent() {
         ("durable-core/src/worker", &["sqlite", "MemoryStore"], &[]),
         ("durable-core/src/client", &["sqlite", "MemoryStore"], &[]),
         (
+            "durable-core/src/http",
+            &["crate::worker", "crate::store", "crate::machine", "sqlite", "MemoryStore::"],
+            &[],
+        ),
+        (
             "durable-azure/src",
             &["azure_core", "azure_storage", "azure_data_tables", "azure_identity", "reqwest"],
             &["durable-azure/src/service/", "durable-azure/src/connection/"],

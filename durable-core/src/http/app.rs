@@ -1,0 +1,113 @@
+//! How requests come in.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::{OriginalUri, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use super::request::Mount;
+use super::settings::InvalidSetting;
+use super::{ManagementApi, answer};
+use crate::http::refusal::Refusal;
+
+/// Where the client libraries of other languages look.
+const RPC_PATH: &str = "/durabletask";
+
+impl ManagementApi {
+    /// The routes, to be nested under any path:
+    /// `.nest("/runtime/webhooks/durabletask", api.router())`.
+    pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        self.mounted(Mount::Public)
+    }
+
+    /// The same routes as client libraries of other languages use them from this machine: no key is asked for,
+    /// larger bodies are taken, and only requests that name a loopback host are served. Nest it only where no
+    /// other machine gets through: `.nest("/durabletask", api.rpc_router())`.
+    pub fn rpc_router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        self.mounted(Mount::Rpc)
+    }
+
+    /// All there is, for a listener of its own at this address: the routes under their
+    /// [`path`](super::ManagementApiBuilder::path), in any casing; [`health`](Self::health); and, on a loopback
+    /// address, those of [`rpc_router`](Self::rpc_router) under `/durabletask`.
+    ///
+    /// Other routes go in front of it: `Router::new().route(…).fallback_service(api.app(address)?)`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`] where other machines reach the address and no key is asked for.
+    pub fn app(&self, listen: SocketAddr) -> Result<Router, InvalidSetting> {
+        let local = listen.ip().is_loopback();
+        if !local && self.settings.keys.is_empty() {
+            return Err(InvalidSetting::new(format!(
+                "other machines reach {listen}, and no key is asked for: set one, or listen on a \
+                 loopback address"
+            )));
+        }
+        let api = self.clone();
+        let serve = move |request: Request| {
+            let api = api.clone();
+            async move {
+                let path = request.uri().path();
+                let mounts = [(api.settings.path.as_str(), Mount::Public), (RPC_PATH, Mount::Rpc)];
+                let mount =
+                    mounts.into_iter().filter(|(_, mount)| local || *mount == Mount::Public);
+                let below =
+                    |(base, mount)| below(path, base).map(|below| (below.to_owned(), mount));
+                match mount.filter_map(below).next() {
+                    Some((below, mount)) => {
+                        let uri = request.uri().clone();
+                        api.serve(mount, &below, uri, request).await
+                    }
+                    None => sealed(Refusal::NotFound.into_response()),
+                }
+            }
+        };
+        Ok(Router::new().merge(self.health()).fallback(serve))
+    }
+
+    fn mounted<S: Clone + Send + Sync + 'static>(&self, mount: Mount) -> Router<S> {
+        let serve = any(
+            move |State(api): State<Self>, OriginalUri(uri): OriginalUri, request: Request| async move {
+                let below = request.uri().path().to_owned();
+                api.serve(mount, &below, uri, request).await
+            },
+        );
+        Router::new().route("/", serve.clone()).route("/{*rest}", serve).with_state(self.clone())
+    }
+}
+
+/// What of a path stands behind a base, which may have any casing.
+fn below<'a>(path: &'a str, base: &str) -> Option<&'a str> {
+    let (head, rest) = path.split_at_checked(base.len())?;
+    let within = rest.is_empty() || rest.starts_with('/');
+    (within && head.eq_ignore_ascii_case(base)).then_some(rest)
+}
+
+pub(super) fn sealed(mut response: Response) -> Response {
+    answer::seal(response.headers_mut());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn a_base_has_any_casing_and_ends_with_a_segment() {
+        let base = "/runtime/webhooks/durabletask";
+        for (path, rest) in [
+            ("/runtime/webhooks/durableTask/instances", Some("/instances")),
+            ("/RUNTIME/webhooks/durabletask", Some("")),
+            ("/runtime/webhooks/durabletasks", None),
+            ("/runtime/webhooks", None),
+            ("/", None),
+            ("/runtime/webhooks/durabletasé", None),
+        ] {
+            assert_eq!(below(path, base), rest, "{path}");
+        }
+        assert_eq!(below("/instances", ""), Some("/instances"));
+    }
+}

@@ -1,0 +1,204 @@
+//! One request: whether it may be carried out, and by which operation.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use durable_machine::model::limits;
+
+use super::app::sealed;
+use super::host::{Named, is_loopback};
+use super::key::{Key, shown};
+use super::links::Links;
+use super::query::Query;
+use super::refusal::Refusal;
+use super::route::{Operation, Route};
+use super::{ManagementApi, body, json, operations, path};
+use crate::Payload;
+
+/// The header in which a key may be shown.
+const KEY_HEADER: &str = "x-functions-key";
+
+const FOREIGN_HOST: &str =
+    "The request names a host that is not this server's. Set the public URL, or a key";
+const FOREIGN_ORIGIN: &str = "A page of another origin must not change anything";
+
+/// Which way in a request took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mount {
+    /// For everybody who has the key.
+    Public,
+    /// For client libraries on this machine.
+    Rpc,
+}
+
+/// A request that may be carried out, without its body.
+pub(super) struct Ask<'a> {
+    pub(super) api: &'a ManagementApi,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) query: Query,
+    pub(super) links: Links,
+    /// Its own URL.
+    pub(super) url: String,
+    mount: Mount,
+}
+
+impl ManagementApi {
+    /// Answers a request whose path below the mount is `below`; `uri` is the whole of it.
+    pub(super) async fn serve(
+        &self,
+        mount: Mount,
+        below: &str,
+        uri: Uri,
+        request: Request,
+    ) -> Response {
+        let answer = self.try_serve(mount, below, &uri, request).await;
+        sealed(answer.unwrap_or_else(Refusal::into_response))
+    }
+
+    async fn try_serve(
+        &self,
+        mount: Mount,
+        below: &str,
+        uri: &Uri,
+        request: Request,
+    ) -> Result<Response, Refusal> {
+        let (parts, body) = request.into_parts();
+        let headers = &parts.headers;
+        self.check_size(uri, headers)?;
+        let named = self.settings.hosts.named(headers, uri);
+        self.check_sender(mount, &named, &parts.method, headers)?;
+        let query = Query::parse(uri.query().unwrap_or_default());
+        let key = match mount {
+            Mount::Public => self.check_key(headers, &query)?,
+            Mount::Rpc => None,
+        };
+        let segments = path::segments(below)
+            .map_err(|path::NotText| Refusal::argument("the path is not UTF-8 text"))?;
+        let route = Route::of(&parts.method, &segments).ok_or(Refusal::NotFound)?;
+        let hub = self.hub();
+        if query.text("taskhub").is_some_and(|asked| !asked.eq_ignore_ascii_case(&hub)) {
+            return Err(Refusal::NotFound);
+        }
+        let whole = uri.path();
+        let mounted = whole.strip_suffix(below).unwrap_or(whole).trim_end_matches('/');
+        let base = self.settings.hosts.base(&named, mounted);
+        let query_of_own = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        let ask = Ask {
+            api: self,
+            headers,
+            query,
+            url: format!("{base}{below}{query_of_own}"),
+            links: Links::new(base, &hub, key.map(Key::text)),
+            mount,
+        };
+        ask.carry_out(route, body).await
+    }
+
+    fn check_size(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let limits = &self.settings.limits;
+        if uri.path().len() + uri.query().map_or(0, str::len) > limits.url_bytes {
+            return Err(Refusal::Limit(StatusCode::URI_TOO_LONG, "the URL is too long"));
+        }
+        let size: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if size > limits.header_bytes {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Err(Refusal::Limit(status, "the headers are too large"));
+        }
+        Ok(())
+    }
+
+    /// Whether it comes from whom it may come.
+    fn check_sender(
+        &self,
+        mount: Mount,
+        named: &Named,
+        method: &axum::http::Method,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
+        let served = match (mount, named) {
+            (_, Named::Nothing) => true,
+            (Mount::Public, Named::Own(_)) => true,
+            (Mount::Rpc, Named::Own(host)) => is_loopback(host),
+            (Mount::Public, Named::Foreign) => !self.settings.keys.is_empty(),
+            (Mount::Rpc, Named::Foreign) => false,
+        };
+        if !served {
+            return Err(Refusal::Forbidden(FOREIGN_HOST));
+        }
+        if self.settings.hosts.is_cross_site(method, headers) {
+            return Err(Refusal::Forbidden(FOREIGN_ORIGIN));
+        }
+        Ok(())
+    }
+
+    /// The key that was shown; none where none is asked for.
+    pub(super) fn check_key(
+        &self,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<Option<&Key>, Refusal> {
+        if self.settings.keys.is_empty() {
+            return Ok(None);
+        }
+        let mut in_header = headers.get_all(KEY_HEADER).iter();
+        let in_header = match (in_header.next(), in_header.next()) {
+            (None, _) => None,
+            (Some(key), None) => Some(key.to_str().map_err(|_| Refusal::Unauthorized)?),
+            (Some(_), Some(_)) => return Err(Refusal::Unauthorized),
+        };
+        let key = in_header.filter(|key| !key.is_empty()).or(query.text("code"));
+        shown(&self.settings.keys, key.unwrap_or_default()).map(Some).ok_or(Refusal::Unauthorized)
+    }
+}
+
+impl Ask<'_> {
+    async fn carry_out(&self, route: Route, body: Body) -> Result<Response, Refusal> {
+        match route {
+            Route::Start { name, id } => operations::start(self, name, id, body).await,
+            Route::List => operations::list(self).await,
+            Route::Instance { id, operation } => self.carry_out_on(&id, operation, body).await,
+            Route::MakePrimary => Err(Refusal::argument("this server has no application leases")),
+            Route::PurgeMany => Err(Refusal::NotFound),
+        }
+    }
+
+    async fn carry_out_on(
+        &self,
+        id: &str,
+        operation: Operation,
+        body: Body,
+    ) -> Result<Response, Refusal> {
+        match operation {
+            Operation::Status => operations::status(self, id).await,
+            Operation::RaiseEvent(name) => operations::raise_event(self, id, name, body).await,
+            Operation::Terminate => operations::terminate(self, id).await,
+            Operation::Suspend => operations::suspend(self, id).await,
+            Operation::Resume => operations::resume(self, id).await,
+            Operation::Purge | Operation::Rewind | Operation::Restart => Err(Refusal::NotFound),
+        }
+    }
+
+    /// The body, within the limits of this way in.
+    pub(super) async fn read(&self, body: Body) -> Result<Vec<u8>, Refusal> {
+        let limits = &self.api.settings.limits;
+        let bytes_max = match self.mount {
+            Mount::Public => limits.body_bytes,
+            Mount::Rpc => limits.rpc_body_bytes,
+        };
+        body::read(self.headers, body, bytes_max, limits.body_time).await
+    }
+
+    /// The one JSON value of a body; its own limit is that of every payload.
+    pub(super) fn payload(&self, body: &[u8]) -> Result<Payload, Refusal> {
+        if body.len() > limits::PAYLOAD_BYTES_MAX {
+            return Err(body::TOO_LARGE);
+        }
+        Ok(json::payload(body)?)
+    }
+
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.query.flag(name).unwrap_or(false)
+    }
+}

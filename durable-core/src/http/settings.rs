@@ -1,0 +1,241 @@
+//! Putting the API together: everything that is wrong is said before it serves.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::ManagementApi;
+use super::health::MetricsText;
+use super::host::{Hosts, PublicUrl};
+use super::key::Key;
+use crate::Client;
+
+/// Where the API is mounted in a host of Durable Functions, and by default.
+const USUAL_PATH: &str = "/runtime/webhooks/durabletask";
+
+/// Keys that open at once: the present one, and the one before or after it.
+const KEYS_MAX: usize = 2;
+
+/// What the API takes at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpLimits {
+    /// Bytes of a body; beyond it 413. Default 1 MiB.
+    pub body_bytes: usize,
+    /// Bytes of a body on the mount of the client libraries; beyond it 413. Default 64 MiB. No payload may be
+    /// larger than 16 MiB.
+    pub rpc_body_bytes: usize,
+    /// How long a body may take to arrive; beyond it 408. Default 30 s.
+    pub body_time: Duration,
+    /// Bytes of path and query; beyond it 414. Default 16 KiB.
+    pub url_bytes: usize,
+    /// Bytes of all headers; beyond it 431. Default 32 KiB.
+    pub header_bytes: usize,
+    /// Instances on one page of a list: who asks for more gets as many, and a token. Default 1000.
+    pub page: usize,
+    /// Requests that wait for an instance at once; beyond it 503. Default 1000.
+    pub waiting: usize,
+    /// How long a request may wait for an instance: who asks for more is answered then, with the links.
+    /// Default one hour.
+    pub wait: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 1024 * 1024,
+            rpc_body_bytes: 64 * 1024 * 1024,
+            body_time: Duration::from_secs(30),
+            url_bytes: 16 * 1024,
+            header_bytes: 32 * 1024,
+            page: 1000,
+            waiting: 1000,
+            wait: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// A setting that makes no sense, or would be unsafe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSetting(String);
+
+impl InvalidSetting {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+/// Collects the settings of a [`ManagementApi`]. Every one has a default.
+#[must_use = "an API serves after `build`"]
+pub struct ManagementApiBuilder {
+    client: Client,
+    settings: Settings,
+    public_url: Option<String>,
+    keys: Vec<String>,
+    limits: HttpLimits,
+}
+
+/// What every request needs.
+pub(super) struct Settings {
+    pub(super) path: String,
+    pub(super) hosts: Hosts,
+    pub(super) keys: Vec<Key>,
+    pub(super) limits: HttpLimits,
+    pub(super) waiting: Arc<Semaphore>,
+    pub(super) orchestrators: Option<Vec<String>>,
+    pub(super) default_version: Option<String>,
+    pub(super) replaces_active: bool,
+    pub(super) activity_inputs: bool,
+    pub(super) metrics: Option<MetricsText>,
+}
+
+impl ManagementApiBuilder {
+    pub(super) fn new(client: Client) -> Self {
+        let limits = HttpLimits::default();
+        let settings = Settings {
+            path: USUAL_PATH.to_owned(),
+            hosts: Hosts::default(),
+            keys: Vec::new(),
+            waiting: Arc::new(Semaphore::new(limits.waiting)),
+            limits: limits.clone(),
+            orchestrators: None,
+            default_version: None,
+            replaces_active: false,
+            activity_inputs: false,
+            metrics: None,
+        };
+        Self { client, settings, public_url: None, keys: Vec::new(), limits }
+    }
+
+    /// Where the router is nested, for links that handlers of the program make itself. Default
+    /// `/runtime/webhooks/durabletask`.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.settings.path = path.into();
+        self
+    }
+
+    /// The URL under which the API is reached from outside, its path included: all links begin with it.
+    ///
+    /// Without it links lead to the host that a request names, if that is a loopback one or the
+    /// [`listen`](Self::listen) address, and to the listen address otherwise.
+    pub fn public_url(mut self, url: impl Into<String>) -> Self {
+        self.public_url = Some(url.into());
+        self
+    }
+
+    /// The address that the program listens on.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.settings.hosts.listen = Some(address);
+        self
+    }
+
+    /// A key that callers have to show, as `code` in the query or in the header `x-functions-key`. A second
+    /// one opens, too: so keys can be changed one after the other. Links have the key that was shown, or the
+    /// first.
+    ///
+    /// Without a key only requests that name a host of this server are served: a page of another site cannot
+    /// reach it under a name of its own.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    /// The orchestrators that may be started; any other name is refused and nothing is stored.
+    ///
+    /// By default the live workers of the hub are asked for their names, which takes any while there is no
+    /// worker at all.
+    pub fn orchestrators(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.orchestrators = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The version of instances that are started without one. Default none.
+    pub fn default_version(mut self, version: impl Into<String>) -> Self {
+        self.settings.default_version = Some(version.into());
+        self
+    }
+
+    /// A start under the id of an active instance terminates and replaces it. By default such a start is
+    /// refused, and only ended instances are replaced.
+    pub fn replace_active(mut self) -> Self {
+        self.settings.replaces_active = true;
+        self
+    }
+
+    /// Histories show the inputs of activities. By default they are null there, as in Durable Functions.
+    pub fn show_activity_inputs(mut self) -> Self {
+        self.settings.activity_inputs = true;
+        self
+    }
+
+    /// Text in the format of Prometheus that `/metrics` shows behind its own, such as what an exporter of the
+    /// `metrics` crate renders.
+    pub fn metrics(mut self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.settings.metrics = Some(Arc::new(text));
+        self
+    }
+
+    /// What is taken at most.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # use durable_core::http::ManagementApi;
+    /// # let client = Client::new(MemoryStore::new());
+    /// let api = ManagementApi::builder(client).limits(|limits| limits.waiting = 50).build()?;
+    /// # Ok::<(), durable_core::http::InvalidSetting>(())
+    /// ```
+    pub fn limits(mut self, set: impl FnOnce(&mut HttpLimits)) -> Self {
+        set(&mut self.limits);
+        self
+    }
+
+    /// The API.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`] says which setting makes no sense.
+    pub fn build(self) -> Result<ManagementApi, InvalidSetting> {
+        let Self { client, mut settings, public_url, keys, limits } = self;
+        let wrong = |what: String| Err(InvalidSetting(what));
+        if let Some(url) = public_url {
+            let Some(parsed) = PublicUrl::parse(&url) else {
+                return wrong(format!("public_url {url:?} is not http(s)://host[:port][/path]"));
+            };
+            settings.hosts.public = Some(parsed);
+        }
+        if keys.len() > KEYS_MAX {
+            return wrong(format!(
+                "there are {} keys; at most {KEYS_MAX} open at once",
+                keys.len()
+            ));
+        }
+        if keys.iter().any(|key| key.trim().is_empty()) {
+            return wrong("a key must not be blank".into());
+        }
+        let path = settings.path.trim_end_matches('/');
+        if !(path.is_empty() || path.starts_with('/')) || path.contains(['?', '#', '{', '}']) {
+            return wrong(format!("path {path:?} is not the path of a URL"));
+        }
+        settings.path = path.to_owned();
+        if limits.page == 0 {
+            return wrong("a page has at least one instance".into());
+        }
+        settings.keys = keys.into_iter().map(Key::new).collect();
+        settings.waiting = Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)));
+        settings.limits = limits;
+        Ok(ManagementApi { client, settings: Arc::new(settings) })
+    }
+}
+
+impl fmt::Debug for ManagementApiBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagementApiBuilder")
+            .field("path", &self.settings.path)
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}

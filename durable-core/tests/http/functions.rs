@@ -1,0 +1,84 @@
+//! What the server of a test runs.
+
+use durable_core::Payload;
+use durable_core::prelude::*;
+
+/// Returns its input unchanged.
+#[orchestrator(name = "Echo")]
+async fn echo(_ctx: OrchestrationContext, input: Payload) -> Result<Payload, OrchestrationError> {
+    Ok(input)
+}
+
+#[activity(name = "Step")]
+async fn step(number: i64) -> Result<i64, ActivityError> {
+    Ok(number + 1)
+}
+
+/// Two steps, one after the other.
+#[orchestrator(name = "Chain")]
+async fn chain(ctx: OrchestrationContext, number: i64) -> Result<i64, OrchestrationError> {
+    let first = ctx.call(step, &number).await?;
+    Ok(ctx.call(step, &first).await?)
+}
+
+/// Three steps at once.
+#[orchestrator(name = "FanOut")]
+async fn fan_out(ctx: OrchestrationContext, number: i64) -> Result<i64, OrchestrationError> {
+    let steps = (0..3).map(|i| ctx.call(step, &(number + i)));
+    Ok(ctx.try_join_all(steps).await?.into_iter().sum())
+}
+
+/// Waits for an event and returns what came with it.
+#[orchestrator(name = "WaitForApproval")]
+async fn wait_for_approval(
+    ctx: OrchestrationContext,
+    _input: Payload,
+) -> Result<Payload, OrchestrationError> {
+    ctx.set_custom_status(&"waiting")?;
+    Ok(ctx.wait_event::<Payload>("approval").await?)
+}
+
+/// Three events of one name, as a list.
+#[orchestrator(name = "ThreeEvents")]
+async fn three_events(
+    ctx: OrchestrationContext,
+    _input: Payload,
+) -> Result<Vec<Payload>, OrchestrationError> {
+    let mut events = Vec::new();
+    for _ in 0..3 {
+        events.push(ctx.wait_event::<Payload>("go").await?);
+    }
+    Ok(events)
+}
+
+/// Sleeps so many milliseconds.
+#[orchestrator(name = "Sleeper")]
+async fn sleeper(ctx: OrchestrationContext, milliseconds: u64) -> Result<u64, OrchestrationError> {
+    ctx.sleep(millis(milliseconds)).await;
+    Ok(milliseconds)
+}
+
+#[activity(name = "Fail")]
+async fn fail(_input: Payload) -> Result<(), ActivityError> {
+    Err(ActivityError::new("Told", "to fail").permanent())
+}
+
+/// Its activity fails, and so does it.
+#[orchestrator(name = "Failing")]
+async fn failing(ctx: OrchestrationContext, input: Payload) -> Result<(), OrchestrationError> {
+    Ok(ctx.call(fail, &input).await?)
+}
+
+/// The version that its start asked for.
+#[orchestrator(name = "Version")]
+async fn version(ctx: OrchestrationContext) -> Result<Option<String>, OrchestrationError> {
+    Ok(ctx.version().as_deref().map(str::to_owned))
+}
+
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::new();
+    registry.register(echo).register(step).register(chain).register(fan_out);
+    registry.register(wait_for_approval).register(three_events).register(sleeper);
+    registry.register(fail).register(failing).register(version);
+    registry
+}

@@ -1,0 +1,18 @@
+//! The management API, point by point of the conformance checklist. Each test is named after its point.
+//!
+//! Requests are driven through the router without a socket, but for what only a socket shows. Every answer of
+//! every test is checked for what holds for all of them (`server.rs`).
+
+mod events;
+mod functions;
+mod handlers;
+mod health;
+mod listing;
+mod operations;
+mod routes;
+mod security;
+mod server;
+mod starting;
+mod status;
+mod tcp;
+mod waiting;
