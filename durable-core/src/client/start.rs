@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use durable_machine::model::{
     Acceptance, Command, Envelope, InstanceId, InvalidName, Payload, ReusePolicy, RunNumber,
-    StartNonce, StatusRow, Timestamp, UnconsumedEvent, limits,
+    StartNonce, StatusRow, Timestamp, TraceContext, UnconsumedEvent, limits,
 };
 use durable_machine::partition::{Answer, Input};
 use durable_machine::store::AcceptOutcome;
@@ -42,6 +42,7 @@ pub struct Start<T> {
     tags: Vec<(Arc<str>, Arc<str>)>,
     event: Option<Raised>,
     event_id: Option<Arc<str>>,
+    trace: Option<TraceContext>,
     output: PhantomData<fn() -> T>,
 }
 
@@ -70,6 +71,7 @@ impl<T> Start<T> {
             tags: Vec::new(),
             event: None,
             event_id: None,
+            trace: None,
             output: PhantomData,
         }
     }
@@ -172,8 +174,15 @@ impl<T> Start<T> {
         self
     }
 
+    /// The trace that it belongs to.
+    #[cfg(feature = "http")]
+    pub(crate) fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     async fn run(self) -> Result<Handle<T>, ClientError> {
-        let Self { client, name, input, id, mut reuse, time, version, tags, .. } = self;
+        let Self { client, name, input, id, mut reuse, time, version, tags, trace, .. } = self;
         let input = input?;
         check_labels(version.as_deref(), &tags)?;
         let chosen = id.transpose()?;
@@ -217,7 +226,7 @@ impl<T> Start<T> {
             version,
             tags,
             raised: event.iter().cloned().collect(),
-            trace: None,
+            trace,
         };
         // Watching begins before the start, so that no change can be missed and none has to be read.
         let mut watcher = client.watcher(&instance);

@@ -51,6 +51,7 @@ mod route;
 mod settings;
 mod time;
 mod token;
+mod trace;
 mod wire;
 
 use std::fmt;

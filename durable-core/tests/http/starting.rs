@@ -223,6 +223,26 @@ async fn point_2_ids_that_break_a_rule_are_refused() {
 }
 
 #[tokio::test]
+async fn the_trace_of_a_start_is_shown_in_the_history() {
+    let server = Server::start().await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for (id, headers, shown) in [
+        (
+            "a",
+            &[("traceparent", parent), ("tracestate", "x=1")][..],
+            json!({"TraceParent": parent, "TraceState": "x=1"}),
+        ),
+        ("b", &[("traceparent", "nonsense")], Value::Null),
+    ] {
+        let path = format!("/orchestrators/Echo/{id}");
+        server.call_with("POST", &path, headers, "1").await.is(202);
+        server.until_ended(id).await;
+        let status = server.get(&format!("/instances/{id}?showHistory=true")).await.json();
+        assert_eq!(status["historyEvents"][0]["ParentTraceContext"], shown);
+    }
+}
+
+#[tokio::test]
 async fn a_version_is_the_callers_or_the_servers() {
     let server = Server::with(|api| api.default_version("1.0")).await;
     for (id, query, version) in

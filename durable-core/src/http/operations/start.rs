@@ -6,9 +6,9 @@ use axum::body::Body;
 use axum::response::Response;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::super::ManagementApi;
 use super::super::refusal::Refusal;
 use super::super::request::Ask;
+use super::super::{ManagementApi, trace};
 use super::wait::{Waiting, wait};
 use crate::{ClientError, Payload};
 
@@ -39,6 +39,9 @@ pub(in super::super) async fn start(
     }
     if let Some(version) = ask.query.text("version").or(settings.default_version.as_deref()) {
         start = start.version(version);
+    }
+    if let Some(trace) = trace::context(ask.headers) {
+        start = start.trace(trace);
     }
     if settings.replaces_active {
         start = start.replace_existing();
