@@ -4,6 +4,7 @@ mod error;
 mod export;
 mod handle;
 mod list;
+mod restart;
 mod start;
 mod status;
 
@@ -24,6 +25,7 @@ pub use error::ClientError;
 pub use export::HistoryFile;
 pub use handle::{Handle, RaiseEvent};
 pub use list::{InstancePage, Instances};
+pub use restart::Restart;
 pub use start::Start;
 pub use status::{History, InstanceStatus};
 

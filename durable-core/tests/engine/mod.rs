@@ -17,6 +17,7 @@ mod neighbours;
 mod offers;
 mod operations;
 mod partitions;
+mod restarting;
 mod several;
 mod starting;
 mod telemetry;

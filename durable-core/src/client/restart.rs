@@ -1,0 +1,98 @@
+//! Running an instance again.
+
+use std::future::IntoFuture;
+use std::pin::Pin;
+
+use durable_machine::model::{InstanceId, InvalidName, RunNumber};
+
+use super::{Client, ClientError, Handle, Start};
+use crate::ids::IntoInstanceId;
+
+/// A restart that is being put together; `.await` starts the new run. See [`Handle::restart`].
+#[must_use = "nothing is started before it is awaited"]
+pub struct Restart<T> {
+    client: Client,
+    instance: InstanceId,
+    /// The run whose name and input are meant; `None` means the present one.
+    run: Option<RunNumber>,
+    target: Target,
+    output: std::marker::PhantomData<fn() -> T>,
+}
+
+/// The id of the new run.
+enum Target {
+    Generated,
+    Same,
+    Other(Result<InstanceId, InvalidName>),
+}
+
+impl<T> Restart<T> {
+    /// Under the same id: the instance has to have ended, and is replaced as by a start of that id.
+    pub fn same_id(mut self) -> Self {
+        self.target = Target::Same;
+        self
+    }
+
+    /// Under this id. An active instance of that id refuses it, one that has ended is replaced.
+    pub fn id(mut self, id: impl IntoInstanceId) -> Self {
+        self.target = Target::Other(id.into_instance_id());
+        self
+    }
+
+    async fn run(self) -> Result<Handle<T>, ClientError>
+    where
+        T: Send + 'static,
+    {
+        let Self { client, instance, run, target, .. } = self;
+        let found = client.status(&instance).await?;
+        let row = found.ok_or_else(|| ClientError::NotFound(instance.clone()))?.row().clone();
+        if run.is_some_and(|run| row.run > run) {
+            return Err(ClientError::Replaced(instance));
+        }
+        let start = Start::new(client, row.name.clone(), Ok(row.input));
+        match target {
+            Target::Generated => start.await,
+            Target::Same => start.id(instance).await,
+            Target::Other(id) => start.id(id?).await,
+        }
+    }
+}
+
+impl<T> Handle<T> {
+    /// Runs it again: an instance of the same orchestrator with the same input, and new in everything else:
+    /// creation, history, output. Version and tags are not carried over. The instance itself stays as it
+    /// is, whatever its state, unless [`same_id`](Restart::same_id) says otherwise.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// let order = client.instance("order-7")?;
+    /// let copy = order.restart().await?;            // under a new id
+    /// let again = order.restart().same_id().await?; // in its place, once it has ended
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Of the awaited value: [`ClientError::NotFound`]; [`ClientError::Replaced`] where the handle means a run that
+    /// has given way to another; [`ClientError::Active`] where an active instance has the id of the new run;
+    /// as for a start otherwise.
+    pub fn restart(&self) -> Restart<T> {
+        Restart {
+            client: self.client.clone(),
+            instance: self.instance.clone(),
+            run: self.run(),
+            target: Target::Generated,
+            output: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Restart<T> {
+    type Output = Result<Handle<T>, ClientError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
