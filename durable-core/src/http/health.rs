@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::app::sealed;
 use super::query::Query;
 use super::refusal::Refusal;
+use super::request::Mount;
 use super::{ManagementApi, answer};
 use crate::ClientError;
 
@@ -72,12 +73,11 @@ async fn ready(State(api): State<ManagementApi>) -> Response {
 }
 
 async fn metrics(State(api): State<ManagementApi>, request: Request) -> Response {
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let text = match api.check_key(request.headers(), &query) {
-        Ok(_) => text(&api).await.map_err(Refusal::from),
+    let counted = match check(&api, &request) {
+        Ok(()) => text(&api).await.map_err(Refusal::from),
         Err(refusal) => Err(refusal),
     };
-    sealed(match text {
+    sealed(match counted {
         Ok(text) => {
             let mut response = Response::new(Body::from(text));
             response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
@@ -85,6 +85,14 @@ async fn metrics(State(api): State<ManagementApi>, request: Request) -> Response
         }
         Err(refusal) => refusal.into_response(),
     })
+}
+
+/// Counts are for those for whom the routes of the API are.
+fn check(api: &ManagementApi, request: &Request) -> Result<(), Refusal> {
+    let (headers, uri) = (request.headers(), request.uri());
+    api.check_sender(Mount::Public, request.method(), headers, uri)?;
+    api.check_key(headers, &Query::parse(uri.query().unwrap_or_default()))?;
+    Ok(())
 }
 
 async fn text(api: &ManagementApi) -> Result<String, ClientError> {

@@ -55,18 +55,10 @@ pub(super) enum Named {
 
 impl Hosts {
     pub(super) fn named(&self, headers: &HeaderMap, uri: &Uri) -> Named {
-        let mut hosts = headers.get_all(header::HOST).iter();
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host.to_str().ok().and_then(|host| host.parse().ok()),
-            (None, _) => match uri.authority() {
-                Some(authority) => Some(authority.clone()),
-                None => return Named::Nothing,
-            },
-            (Some(_), Some(_)) => None,
-        };
-        match host {
-            Some(host) if self.is_own(&host) => Named::Own(host),
-            _ => Named::Foreign,
+        match host(headers, uri) {
+            Ok(None) => Named::Nothing,
+            Ok(Some(host)) if self.is_own(&host) => Named::Own(host),
+            Ok(Some(_)) | Err(NoHost) => Named::Foreign,
         }
     }
 
@@ -100,7 +92,7 @@ impl Hosts {
     }
 
     /// Whether a page of another site sent this to change something.
-    pub(super) fn is_cross_site(&self, method: &Method, headers: &HeaderMap) -> bool {
+    pub(super) fn is_cross_site(&self, method: &Method, headers: &HeaderMap, uri: &Uri) -> bool {
         if !matches!(*method, Method::POST | Method::DELETE | Method::PUT | Method::PATCH) {
             return false;
         }
@@ -110,7 +102,7 @@ impl Hosts {
             let site = headers.get(FETCH_SITE).map(|site| site.as_bytes());
             return !matches!(site, None | Some(b"same-origin" | b"none"));
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+        let host = host(headers, uri).ok().flatten();
         !origins.all(|origin| {
             let Some(origin) = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok())
             else {
@@ -124,6 +116,22 @@ impl Hosts {
                 self.public.as_ref().is_some_and(|public| public.is_origin(https, authority));
             is_public || host.as_ref().is_some_and(|host| same(https, authority, host))
         })
+    }
+}
+
+/// What stands where a host should.
+struct NoHost;
+
+/// The host that a request names: one, in its header, or in the URL where the protocol has it there.
+fn host(headers: &HeaderMap, uri: &Uri) -> Result<Option<Authority>, NoHost> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => Ok(uri.authority().cloned()),
+        (Some(host), None) => {
+            let host = host.to_str().ok().and_then(|host| host.parse().ok());
+            host.map(Some).ok_or(NoHost)
+        }
+        (Some(_), Some(_)) => Err(NoHost),
     }
 }
 
@@ -241,6 +249,10 @@ mod tests {
         assert_eq!(hosts.named(&none, &uri), Named::Own("localhost:7071".parse().unwrap()));
     }
 
+    fn crosses(hosts: &Hosts, method: Method, headers: &HeaderMap) -> bool {
+        hosts.is_cross_site(&method, headers, &Uri::from_static("/x"))
+    }
+
     #[test]
     fn a_page_of_another_origin_changes_nothing() {
         let hosts = hosts(Some("https://example.org/durable"), None);
@@ -255,16 +267,22 @@ mod tests {
             ("", true),
         ] {
             let headers = headers(&[("host", "localhost:7071"), ("origin", origin)]);
-            assert_eq!(hosts.is_cross_site(&Method::POST, &headers), cross, "{origin}");
-            assert_eq!(hosts.is_cross_site(&Method::DELETE, &headers), cross, "{origin}");
-            assert!(!hosts.is_cross_site(&Method::GET, &headers), "{origin}");
+            assert_eq!(crosses(&hosts, Method::POST, &headers), cross, "{origin}");
+            assert_eq!(crosses(&hosts, Method::DELETE, &headers), cross, "{origin}");
+            assert!(!crosses(&hosts, Method::GET, &headers), "{origin}");
         }
         for (site, cross) in
             [("cross-site", true), ("same-site", true), ("same-origin", false), ("none", false)]
         {
             let headers = headers(&[("host", "localhost:7071"), ("sec-fetch-site", site)]);
-            assert_eq!(hosts.is_cross_site(&Method::POST, &headers), cross, "{site}");
+            assert_eq!(crosses(&hosts, Method::POST, &headers), cross, "{site}");
         }
-        assert!(!hosts.is_cross_site(&Method::POST, &headers(&[("host", "localhost:7071")])));
+        assert!(!crosses(&hosts, Method::POST, &headers(&[("host", "localhost:7071")])));
+        // Where the protocol has the host in the URL.
+        let uri = Uri::from_static("https://localhost:7071/x");
+        for (origin, cross) in [("https://localhost:7071", false), ("https://evil.example", true)] {
+            let headers = headers(&[("origin", origin)]);
+            assert_eq!(hosts.is_cross_site(&Method::POST, &headers, &uri), cross, "{origin}");
+        }
     }
 }

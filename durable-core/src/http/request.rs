@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use durable_machine::model::limits;
 
@@ -66,8 +66,7 @@ impl ManagementApi {
         let (parts, body) = request.into_parts();
         let headers = &parts.headers;
         self.check_size(uri, headers)?;
-        let named = self.settings.hosts.named(headers, uri);
-        self.check_sender(mount, &named, &parts.method, headers)?;
+        let named = self.check_sender(mount, &parts.method, headers, uri)?;
         let query = Query::parse(uri.query().unwrap_or_default());
         let key = match mount {
             Mount::Public => self.check_key(headers, &query)?,
@@ -109,15 +108,16 @@ impl ManagementApi {
         Ok(())
     }
 
-    /// Whether it comes from whom it may come.
-    fn check_sender(
+    /// The host that it names, if it comes from whom it may come.
+    pub(super) fn check_sender(
         &self,
         mount: Mount,
-        named: &Named,
-        method: &axum::http::Method,
+        method: &Method,
         headers: &HeaderMap,
-    ) -> Result<(), Refusal> {
-        let served = match (mount, named) {
+        uri: &Uri,
+    ) -> Result<Named, Refusal> {
+        let named = self.settings.hosts.named(headers, uri);
+        let served = match (mount, &named) {
             (_, Named::Nothing) => true,
             (Mount::Public, Named::Own(_)) => true,
             (Mount::Rpc, Named::Own(host)) => is_loopback(host),
@@ -127,10 +127,10 @@ impl ManagementApi {
         if !served {
             return Err(Refusal::Forbidden(FOREIGN_HOST));
         }
-        if self.settings.hosts.is_cross_site(method, headers) {
+        if self.settings.hosts.is_cross_site(method, headers, uri) {
             return Err(Refusal::Forbidden(FOREIGN_ORIGIN));
         }
-        Ok(())
+        Ok(named)
     }
 
     /// The key that was shown; none where none is asked for.

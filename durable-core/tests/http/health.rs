@@ -37,6 +37,10 @@ async fn metrics_count_instances_and_ask_for_the_key() {
     let line = "durable_instances{hub=\"default\",status=\"Completed\"} 1\n";
     assert!(counted.is(200).body.contains(line), "{counted:?}");
     assert!(counted.body.ends_with("own_things 7\n"), "{counted:?}");
+    // Without a key, a page under another name reads nothing.
+    let open = Server::start().await;
+    let foreign = request("GET", "/metrics", &[("host", "evil.example")], Body::empty());
+    open.send(foreign).await.is(403);
     // Health is everybody's.
     server.send(request("GET", "/healthz", &[], Body::empty())).await.is(200);
 }

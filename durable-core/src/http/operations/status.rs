@@ -103,3 +103,39 @@ impl ManagementApi {
         Shown { inputs: true, results: false, activity_inputs }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::wire::row;
+    use super::*;
+    use RuntimeStatus::{
+        Canceled, Completed, ContinuedAsNew, Failed, Pending, Running, Suspended, Terminated,
+    };
+
+    #[test]
+    fn each_state_has_its_code_and_the_active_ones_say_where_to_look() {
+        let shown = Shown { inputs: true, results: true, activity_inputs: true };
+        for (state, code, code_with_flag) in [
+            (Running, 202, 202),
+            (Completed, 200, 200),
+            (ContinuedAsNew, 202, 202),
+            (Failed, 200, 500),
+            (Canceled, 200, 200),
+            (Terminated, 200, 200),
+            (Pending, 202, 202),
+            (Suspended, 202, 202),
+        ] {
+            let status = InstanceStatus::new(row(state));
+            for (flag, code) in [(false, code), (true, code_with_flag)] {
+                let response = answer(&status, None, shown, flag, "http://localhost/x?y");
+                assert_eq!(response.status().as_u16(), code, "{state}");
+                for (name, value) in
+                    [(header::LOCATION, "http://localhost/x?y"), (header::RETRY_AFTER, "5")]
+                {
+                    let found = response.headers().get(&name).map(|found| found.to_str().unwrap());
+                    assert_eq!(found, (code == 202).then_some(value), "{state} {name}");
+                }
+            }
+        }
+    }
+}

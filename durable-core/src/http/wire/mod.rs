@@ -7,6 +7,8 @@ mod tests;
 
 pub(super) use history::history;
 pub(super) use status::StatusBody;
+#[cfg(test)]
+pub(super) use status::tests::row;
 
 /// What of an instance is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

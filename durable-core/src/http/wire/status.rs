@@ -83,7 +83,7 @@ impl Serialize for Output<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in super::super) mod tests {
     use super::*;
     use durable_machine::model::{
         Acceptance, Failure, FailureClass, Hold, HoldReason, InstanceId, ReusePolicy, RunNumber,
@@ -91,7 +91,8 @@ mod tests {
     };
     use uuid::Uuid;
 
-    fn row(status: RuntimeStatus) -> StatusRow {
+    /// Of an instance in this state.
+    pub(in super::super::super) fn row(status: RuntimeStatus) -> StatusRow {
         let accepted_at = Timestamp::from_micros(1_767_601_800_999_999);
         let acceptance = Acceptance {
             instance: InstanceId::new("a \"b\"").unwrap(),
