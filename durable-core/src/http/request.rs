@@ -176,7 +176,8 @@ impl Ask<'_> {
             Operation::Terminate => operations::terminate(self, id).await,
             Operation::Suspend => operations::suspend(self, id).await,
             Operation::Resume => operations::resume(self, id).await,
-            Operation::Purge | Operation::Rewind | Operation::Restart => Err(Refusal::NotFound),
+            Operation::Restart => operations::restart(self, id).await,
+            Operation::Purge | Operation::Rewind => Err(Refusal::NotFound),
         }
     }
 

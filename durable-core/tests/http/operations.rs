@@ -50,19 +50,23 @@ async fn bring(server: &Server, id: &str, stage: Stage) {
     }
 }
 
-/// What an answer is, beside its status.
-#[derive(Debug, Clone, Copy)]
-enum Body {
-    Empty,
+/// What the body of an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    Object,
 }
 
-impl Body {
-    fn check(self, answer: &Answer, case: &str) {
-        match self {
-            Self::Empty => assert_eq!(answer.body, "", "{case}"),
+impl Says {
+    fn of(answer: &Answer) -> Self {
+        if answer.body.is_empty() {
+            return Self::Nothing;
         }
+        assert!(answer.json().is_object(), "{answer:?}");
+        Self::Object
     }
 }
+use Says::{Nothing, Object};
 
 const STAGES: [Stage; 7] = [Nobody, Pending, Running, Suspended, Completed, Terminated, Failed];
 
@@ -70,22 +74,25 @@ const STAGES: [Stage; 7] = [Nobody, Pending, Running, Suspended, Completed, Term
 async fn point_10_every_operation_in_every_state() {
     let server = Server::start().await;
     // In the order of STAGES. Holding what is held, and letting go on what does, is accepted.
+    let commands = [404, 202, 202, 202, 410, 410, 410];
+    let same_id = "/restart?restartWithNewInstanceId=False";
     let table = [
-        ("raiseEvent/noise", [404, 202, 202, 202, 410, 410, 410], Body::Empty),
-        ("terminate?reason=r", [404, 202, 202, 202, 410, 410, 410], Body::Empty),
-        ("suspend?reason=r", [404, 202, 202, 202, 410, 410, 410], Body::Empty),
-        ("resume?reason=r", [404, 202, 202, 202, 410, 410, 410], Body::Empty),
+        ("POST", "/raiseEvent/noise", commands, Nothing),
+        ("POST", "/terminate?reason=r", commands, Nothing),
+        ("POST", "/suspend?reason=r", commands, Nothing),
+        ("POST", "/resume?reason=r", commands, Nothing),
+        ("POST", same_id, [400, 409, 409, 409, 202, 202, 202], Object),
+        ("POST", "/restart", [400, 202, 202, 202, 202, 202, 202], Object),
     ];
-    for (row, (operation, codes, body)) in table.into_iter().enumerate() {
+    for (row, (verb, operation, codes, says)) in table.into_iter().enumerate() {
         for (stage, code) in STAGES.into_iter().zip(codes) {
-            let case = format!("{operation} when {stage:?}");
+            let case = format!("{verb} {operation} when {stage:?}");
             let id = format!("{stage:?}-{row}");
             bring(&server, &id, stage).await;
             let json = [("content-type", "application/json")];
-            let path = format!("/instances/{id}/{operation}");
-            let answer = server.call_with("POST", &path, &json, "1").await;
-            assert_eq!(answer.status, code, "{case}: {answer:?}");
-            body.check(&answer, &case);
+            let path = format!("/instances/{id}{operation}");
+            let answer = server.call_with(verb, &path, &json, "1").await;
+            assert_eq!((answer.status, Says::of(&answer)), (code, says), "{case}: {answer:?}");
         }
     }
 }
@@ -151,4 +158,61 @@ async fn point_10_what_is_suspended_before_it_began_begins_when_it_is_resumed() 
 async fn there_are_no_application_leases() {
     let server = Server::start().await;
     server.post("/makePrimary").await.is_refused_for("leases");
+}
+
+#[tokio::test]
+async fn point_10_a_restart_runs_the_same_again_under_a_new_id() {
+    let server = Server::start().await;
+    let input = "{\"b\":1,\"a\":1.0}";
+    server.call("POST", "/orchestrators/Echo/a?version=7", input).await.is(202);
+    let first = server.until_ended("a").await;
+    for query in ["", "?restartWithNewInstanceId=true", "?restartWithNewInstanceId=maybe"] {
+        let restarted = server.post(&format!("/instances/a/restart{query}")).await;
+        let id = restarted.is(202).json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(id.len(), 32, "{id}");
+        let location = restarted.header("location").unwrap();
+        assert_eq!(restarted.json()["statusQueryGetUri"], location);
+        let again = server.until_ended(&id).await;
+        assert_eq!((again.name(), again.version()), ("Echo", None));
+        assert_eq!(
+            (&again.row().input, &again.row().output),
+            (&first.row().input, &first.row().output)
+        );
+        assert!(again.created_at() > first.created_at());
+    }
+    assert_eq!(server.client.status("a").await.unwrap().unwrap(), first);
+}
+
+#[tokio::test]
+async fn point_10_a_restart_under_the_same_id_takes_its_place() {
+    let server = Server::start().await;
+    server.begin("Failing", "a", json!([1])).await;
+    let first = server.until_ended("a").await;
+    let restarted = server.post("/instances/a/restart?restartWithNewInstanceId=false").await;
+    assert_eq!(restarted.is(202).json()["id"], "a");
+    let again = server.eventually("a", |now| now.run() > first.run() && now.has_ended()).await;
+    assert_eq!((again.name(), &again.row().input), ("Failing", &first.row().input));
+    assert!(again.created_at() > first.created_at());
+}
+
+#[tokio::test]
+async fn point_10_a_restart_waits_as_a_start_does() {
+    let server = Server::start().await;
+    server.begin("Echo", "a", json!({"a": 1})).await;
+    server.until_ended("a").await;
+    let waits = "/instances/a/restart?timeout=30&pollingInterval=1";
+    assert_eq!(server.post(waits).await.is(200).json(), json!({"a": 1}));
+    let senseless = "/instances/a/restart?timeout=1&pollingInterval=2";
+    server.post(senseless).await.is_refused_for("longer than timeout");
+    assert_eq!(server.get("/instances").await.json().as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn point_10_a_restart_of_nobody_is_a_wrong_argument() {
+    let server = Server::start().await;
+    for id in ["nobody", "@counter@a", "a%2Fb"] {
+        let answer = server.post(&format!("/instances/{id}/restart")).await;
+        let message = "InstanceId does not match a valid orchestration instance.";
+        assert_eq!(answer.is(400).json()["Message"], message);
+    }
 }

@@ -3,6 +3,7 @@
 mod command;
 mod list;
 mod raise_event;
+mod restart;
 mod start;
 mod status;
 mod wait;
@@ -10,6 +11,7 @@ mod wait;
 pub(super) use command::{resume, suspend, terminate};
 pub(super) use list::list;
 pub(super) use raise_event::raise_event;
+pub(super) use restart::restart;
 pub(super) use start::start;
 pub(super) use status::status;
 pub(super) use wait::{Waiting, wait};

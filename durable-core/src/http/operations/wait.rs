@@ -5,11 +5,13 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::Response;
 use durable_machine::model::RuntimeStatus;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::super::answer as wire_answer;
 use super::super::links::Links;
 use super::super::refusal::Refusal;
+use super::super::request::Ask;
 use super::super::wire::Shown;
+use super::super::{ManagementApi, answer as wire_answer};
 use super::status::answer;
 use crate::{Client, ClientError, Handle, Payload};
 
@@ -50,4 +52,49 @@ pub(in super::super) async fn wait(
         let url = links.of(handle.id().as_str()).status_query_get_uri;
         answer(&status, None, waiting.shown, waiting.failure_is_500, &url)
     })
+}
+
+/// The wish to wait for the end, with a place among those who do.
+pub(super) struct Place {
+    time: Duration,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Taken before anything is started, where the caller says both how long it waits and how often it would
+    /// look. It is told the end at once, so the second number only has to make sense.
+    pub(super) fn of(ask: &Ask<'_>) -> Result<Option<Self>, Refusal> {
+        let seconds =
+            |name, negative: &str| ask.query.seconds(name).map_err(|_| Refusal::argument(negative));
+        let timeout = seconds("timeout", "timeout must not be negative")?;
+        let interval = seconds("pollinginterval", "pollingInterval must not be negative")?;
+        let (Some(timeout), Some(interval)) = (timeout, interval) else { return Ok(None) };
+        if interval > timeout {
+            return Err(Refusal::argument("pollingInterval must not be longer than timeout"));
+        }
+        let time = timeout.min(ask.api.settings.limits.wait);
+        Ok(Some(Self { time, _place: ask.api.take_place()? }))
+    }
+}
+
+/// The answer to a start that was accepted.
+pub(super) async fn started(
+    ask: &Ask<'_>,
+    handle: &Handle<Payload>,
+    place: Option<Place>,
+) -> Result<Response, Refusal> {
+    let Some(place) = place else {
+        return Ok(ask.links.check_status(handle.id().as_str(), false));
+    };
+    let failure_is_500 = ask.flag("returninternalservererroronfailure");
+    let waiting = Waiting { time: place.time, failure_is_500, shown: ask.api.usually_shown() };
+    wait(&ask.api.client, handle, &ask.links, waiting).await
+}
+
+impl ManagementApi {
+    /// A place among those who wait.
+    pub(in super::super) fn take_place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let place = self.settings.waiting.clone().try_acquire_owned();
+        place.map_err(|_| Refusal::busy("too many requests wait already; nothing was started"))
+    }
 }
