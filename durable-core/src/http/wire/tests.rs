@@ -1,8 +1,8 @@
 //! Histories, event for event.
 
 use durable_machine::model::{
-    ActivityScheduled, CallNumber, ChildCreated, Event, EventKind, ExecutionNumber,
-    ExecutionStarted, Failure, FailureClass, InstanceId, Payload, Timestamp,
+    ActivityScheduled, CallNumber, Event, EventKind, ExecutionNumber, Failure, FailureClass,
+    InstanceId, Payload, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -20,19 +20,13 @@ fn value(json: &str) -> Payload {
 }
 
 fn started(input: &str) -> EventKind {
-    EventKind::ExecutionStarted(Box::new(ExecutionStarted {
-        name: "Chain".into(),
-        input: value(input),
-        suspended: false,
-        parent: None,
-        version: None,
-        tags: Vec::new(),
-        scheduled_for: None,
-        worker_build: None,
-        trace: None,
-        continues: None,
-        taken_back: Vec::new(),
-    }))
+    let started = format!("{{\"name\": \"Chain\", \"input\": {input}}}");
+    EventKind::ExecutionStarted(Box::new(serde_json::from_str(&started).unwrap()))
+}
+
+fn child() -> EventKind {
+    let child = r#"{"call": 0, "name": "Child", "instance": "child-1", "input": [1]}"#;
+    EventKind::ChildCreated(Box::new(serde_json::from_str(child).unwrap()))
 }
 
 fn step(call: u32) -> EventKind {
@@ -94,14 +88,7 @@ fn inputs_of_activities_are_texts_where_they_are_asked_for() {
 
 #[test]
 fn what_is_not_answered_yet_stays_as_it_was_asked_for() {
-    let child = EventKind::ChildCreated(Box::new(ChildCreated {
-        call: CallNumber(1),
-        name: "Child".into(),
-        instance: InstanceId::new("child-1").unwrap(),
-        input: value("[1]"),
-        detached: false,
-    }));
-    let events = wire_values([started("null"), step(0), child], PLAIN);
+    let events = wire_values([started("null"), step(1), child()], PLAIN);
     assert_eq!(
         events[1..],
         [
@@ -199,19 +186,12 @@ fn a_terminated_execution_ends_with_two_events() {
 
 #[test]
 fn children_answer_with_their_input() {
-    let created = EventKind::ChildCreated(Box::new(ChildCreated {
-        call: CallNumber(0),
-        name: "Child".into(),
-        instance: InstanceId::new("child-1").unwrap(),
-        input: value("[1]"),
-        detached: false,
-    }));
     let completed = EventKind::ChildCompleted {
         call: CallNumber(0),
         execution: ExecutionNumber(0),
         output: value("{\"ok\":true}"),
     };
-    let events = wire_values([started("null"), created, completed], PLAIN);
+    let events = wire_values([started("null"), child(), completed], PLAIN);
     assert_eq!(
         events[1],
         json!({"EventType": "SubOrchestrationInstanceCompleted",
