@@ -63,9 +63,6 @@ impl Hosts {
     }
 
     fn is_own(&self, host: &Authority) -> bool {
-        if host.as_str().contains('@') {
-            return false;
-        }
         let address = address(host);
         let is_listen = self.listen.is_some_and(|listen| {
             let port = host.port_u16().unwrap_or(80) == listen.port();
@@ -128,11 +125,17 @@ fn host(headers: &HeaderMap, uri: &Uri) -> Result<Option<Authority>, NoHost> {
     match (hosts.next(), hosts.next()) {
         (None, _) => Ok(uri.authority().cloned()),
         (Some(host), None) => {
-            let host = host.to_str().ok().and_then(|host| host.parse().ok());
-            host.map(Some).ok_or(NoHost)
+            let host: Option<Authority> = host.to_str().ok().and_then(|host| host.parse().ok());
+            host.filter(is_host).map(Some).ok_or(NoHost)
         }
         (Some(_), Some(_)) => Err(NoHost),
     }
+}
+
+/// Whether it is a name or address and perhaps a port, and nothing else.
+fn is_host(authority: &Authority) -> bool {
+    let rest = authority.as_str().strip_prefix(authority.host());
+    rest.is_some_and(|rest| rest.is_empty() || authority.port_u16().is_some())
 }
 
 /// Whether it names this machine only.

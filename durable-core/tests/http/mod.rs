@@ -3,6 +3,7 @@
 //! Requests are driven through the router without a socket, but for what only a socket shows. Every answer of
 //! every test is checked for what holds for all of them (`server.rs`).
 
+mod bad_inputs;
 mod events;
 mod functions;
 mod handlers;
