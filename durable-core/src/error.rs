@@ -188,6 +188,7 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) enum Subject {
     Activity(Arc<str>),
+    Child(Arc<str>),
     ReceivedEvent(Arc<str>),
     SentEvent(Arc<str>),
     CustomStatus,
@@ -197,6 +198,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Activity(name) => write!(f, "activity {name:?} failed"),
+            Self::Child(name) => write!(f, "child {name:?} failed"),
             Self::ReceivedEvent(name) => write!(f, "event {name:?} cannot be read"),
             Self::SentEvent(name) => write!(f, "event {name:?} cannot be sent"),
             Self::CustomStatus => f.write_str("the custom status cannot be set"),
@@ -210,7 +212,8 @@ impl CallError {
     }
 
     /// The kind: what the activity's error has, or for failures by the engine `"Timeout"`, `"Panic"`,
-    /// `"WorkerLost"`, `"Unregistered"`, `"Payload"`, `"LimitExceeded"`, `"InvalidName"`.
+    /// `"WorkerLost"`, `"Unregistered"`, `"Payload"`, `"LimitExceeded"`, `"InvalidName"`, for children also
+    /// `"Terminated"`, `"Replaced"`, `"InstanceInUse"`.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.0.failure.kind
@@ -257,7 +260,22 @@ impl CallError {
     pub fn activity(&self) -> Option<&str> {
         match &self.0.subject {
             Subject::Activity(name) => Some(name),
-            Subject::ReceivedEvent(_) | Subject::SentEvent(_) | Subject::CustomStatus => None,
+            Subject::Child(_)
+            | Subject::ReceivedEvent(_)
+            | Subject::SentEvent(_)
+            | Subject::CustomStatus => None,
+        }
+    }
+
+    /// Name of the child's orchestrator, where a child failed.
+    #[must_use]
+    pub fn child(&self) -> Option<&str> {
+        match &self.0.subject {
+            Subject::Child(name) => Some(name),
+            Subject::Activity(_)
+            | Subject::ReceivedEvent(_)
+            | Subject::SentEvent(_)
+            | Subject::CustomStatus => None,
         }
     }
 

@@ -90,7 +90,8 @@ mod worker;
 
 pub use durable_machine as machine;
 pub use durable_machine::model::{
-    DeadLetter, Failure, FailureClass, HubName, InstanceId, InvalidName, Payload, RetryPolicy,
+    DeadLetter, Failure, FailureClass, HubName, InstanceId, InvalidName, ParentClose, Payload,
+    RetryPolicy,
 };
 pub use futures::future::Either;
 
@@ -107,7 +108,7 @@ pub use durable_machine::store::{ListQuery, ListToken};
 pub use error::{ActivityError, CallError, OrchestrationError};
 pub use ids::IntoInstanceId;
 pub use orchestration::{
-    Call, EventName, OrchestrationContext, Orchestrator, OrchestratorReturn, Race, RaceAll,
+    Call, Child, EventName, OrchestrationContext, Orchestrator, OrchestratorReturn, Race, RaceAll,
     RandomInteger, Saga, Sleep, TryJoinAll, WaitEvent, WaitEventTimeout,
 };
 pub use registry::{

@@ -2,7 +2,9 @@
 
 pub use std::time::Duration;
 
-pub use durable_machine::model::{FailureClass, InstanceId, Payload, RetryPolicy, RuntimeStatus};
+pub use durable_machine::model::{
+    FailureClass, InstanceId, ParentClose, Payload, RetryPolicy, RuntimeStatus,
+};
 pub use futures::future::Either;
 pub use serde_json::json;
 

@@ -43,6 +43,16 @@ pub(crate) enum Op {
         /// The columns to set.
         columns: Columns,
     },
+    /// A known version of a row; columns that are not named stay: 412 if it has another version, 404 if it is
+    /// missing.
+    Amend {
+        /// Its key.
+        key: String,
+        /// The columns to set.
+        columns: Columns,
+        /// The version to change.
+        etag: Etag,
+    },
     /// A known version of a row by another: 412 if it has another version, 404 if it is missing.
     Replace {
         /// Its key.
@@ -68,6 +78,7 @@ impl Op {
             Self::Insert { key, .. }
             | Self::Put { key, .. }
             | Self::Merge { key, .. }
+            | Self::Amend { key, .. }
             | Self::Replace { key, .. }
             | Self::Delete { key, .. } => key,
         }
@@ -78,6 +89,7 @@ impl Op {
             Self::Insert { columns, .. }
             | Self::Put { columns, .. }
             | Self::Merge { columns, .. }
+            | Self::Amend { columns, .. }
             | Self::Replace { columns, .. } => Some(columns),
             Self::Delete { .. } => None,
         }
@@ -136,6 +148,9 @@ pub(super) fn build(
             }
             Op::Merge { columns, .. } => {
                 builder.insert_or_merge(key, Written { partition, key, columns })?
+            }
+            Op::Amend { columns, etag, .. } => {
+                builder.merge(key, Written { partition, key, columns }, Some(matching(etag)))?
             }
             Op::Replace { columns, etag, .. } => {
                 builder.update(key, Written { partition, key, columns }, Some(matching(etag)))?

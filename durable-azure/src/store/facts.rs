@@ -37,14 +37,16 @@ pub(super) async fn of(
                         known.start.as_ref().is_some_and(|start| start.run == write.key.run)
                     };
                     let known = cache.get(instance).filter(pending)?.clone();
-                    Some(Facts { known: Some(known), start: None })
+                    Some(Facts { known: Some(known), ..Facts::default() })
                 }),
                 // A start takes the place of a run within one commit: its acceptance has to be read.
                 (Begins::Fresh | Begins::Accepted, Some(_)) => None,
+                // Whether a start of the id was accepted is in the store only.
+                (Begins::Asked, _) => None,
                 (Begins::No, None) => cache
                     .get(instance)
                     .filter(|known| known.run == write.key.run)
-                    .map(|known| Facts { known: Some(known.clone()), start: None }),
+                    .map(|known| Facts { known: Some(known.clone()), ..Facts::default() }),
                 (Begins::No, Some(_)) => continue,
             };
             match found {
@@ -75,5 +77,6 @@ async fn read_facts(
     let found = inner.read_instance(partition, instance).await?;
     let Some(columns) = &found.columns else { return Ok(Facts::default()) };
     let next = inner.next_event(partition, columns).await?;
-    Ok(Facts { known: found.known(next), start: found.start_facts() })
+    let etag = found.status.as_ref().map(|row| row.etag.clone());
+    Ok(Facts { known: found.known(next), start: found.start_facts(), etag })
 }

@@ -367,7 +367,7 @@ impl Inbox {
             in_flight_blob: None,
         };
         let start = StartFacts { run, nonce: None, blob: new.start_blob.clone() };
-        Some(Facts { known: Some(known), start: Some(start) })
+        Some(Facts { known: Some(known), start: Some(start), etag: None })
     }
 
     /// A commit is going to write these: what is known of them as new is not the whole truth any more.

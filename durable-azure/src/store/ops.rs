@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::body;
-use crate::service::{Columns, Op, Table};
+use crate::service::{Columns, Etag, Op, Table};
 
 /// Bytes of an encoded transaction: 4 MiB, less a margin.
 const TRANSACTION_BYTES_MAX: usize = 4 * 1024 * 1024 - 64 * 1024;
@@ -14,6 +14,8 @@ struct Change {
     kind: Kind,
     columns: Columns,
     body: Option<Body>,
+    /// The version that is merged with.
+    etag: Option<Etag>,
     /// Whether the row was there before the commit.
     was_there: bool,
 }
@@ -49,13 +51,16 @@ pub(super) struct Blob {
 impl Rows {
     /// A row that must not be there.
     pub(super) fn insert(&mut self, key: String, columns: Columns, body: Option<Body>) {
-        self.0.insert(key, Change { kind: Kind::Insert, columns, body, was_there: false });
+        self.0.insert(
+            key,
+            Change { kind: Kind::Insert, columns, body, etag: None, was_there: false },
+        );
     }
 
     /// A row as a whole.
     pub(super) fn put(&mut self, key: String, columns: Columns, body: Option<Body>, there: bool) {
         let was_there = self.0.get(&key).map_or(there, |change| change.was_there);
-        self.0.insert(key, Change { kind: Kind::Put, columns, body, was_there });
+        self.0.insert(key, Change { kind: Kind::Put, columns, body, etag: None, was_there });
     }
 
     /// Some columns of a row that is there.
@@ -68,9 +73,17 @@ impl Rows {
                 }
             }
             _ => {
-                let change = Change { kind: Kind::Merge, columns, body, was_there: true };
-                self.0.insert(key, change);
+                let kind = Kind::Merge;
+                self.0.insert(key, Change { kind, columns, body, etag: None, was_there: true });
             }
+        }
+    }
+
+    /// Some columns of a row that must be there in this version.
+    pub(super) fn amend(&mut self, key: String, columns: Columns, etag: Etag) {
+        self.merge(key.clone(), columns, None);
+        if let Some(change) = self.0.get_mut(&key) {
+            change.etag = Some(etag);
         }
     }
 
@@ -79,7 +92,10 @@ impl Rows {
         let was_there = self.0.get(&key).is_none_or(|change| change.was_there);
         if was_there {
             let columns = Columns::new();
-            self.0.insert(key, Change { kind: Kind::Delete, columns, body: None, was_there });
+            self.0.insert(
+                key,
+                Change { kind: Kind::Delete, columns, body: None, etag: None, was_there },
+            );
         } else {
             self.0.remove(&key);
         }
@@ -117,7 +133,10 @@ impl Rows {
             let op = match change.kind {
                 Kind::Insert => Op::Insert { key, columns },
                 Kind::Put => Op::Put { key, columns },
-                Kind::Merge => Op::Merge { key, columns },
+                Kind::Merge => match change.etag {
+                    Some(etag) => Op::Amend { key, columns, etag },
+                    None => Op::Merge { key, columns },
+                },
                 Kind::Delete => Op::Delete { key, etag: None },
             };
             let size = Table::encoded_bytes(std::slice::from_ref(&op));
@@ -148,6 +167,7 @@ fn columns_of(op: &mut Op) -> Option<&mut Columns> {
         Op::Insert { columns, .. }
         | Op::Put { columns, .. }
         | Op::Merge { columns, .. }
+        | Op::Amend { columns, .. }
         | Op::Replace { columns, .. } => Some(columns),
         Op::Delete { .. } => None,
     }

@@ -16,7 +16,7 @@ use super::rows::{
     Counts, history_columns, id_columns, number, set_created, set_due, set_nonce, set_uncounted,
     set_waiting, status_body, status_columns,
 };
-use crate::service::Columns;
+use crate::service::{Columns, Etag};
 
 /// What a commit has to know of an instance.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) known: Option<Known>,
     /// Its acceptance row, where there is one and it was looked for.
     pub(super) start: Option<StartFacts>,
+    /// The version of its status row, where that was read.
+    pub(super) etag: Option<Etag>,
 }
 
 /// Rows that nobody can reach any more.
@@ -54,6 +56,7 @@ pub(super) struct Plan {
 struct One {
     known: Option<Known>,
     start: Option<StartFacts>,
+    etag: Option<Etag>,
     begun: bool,
     /// How the histories that the commit touches go on.
     next: BTreeMap<ExecutionNumber, EventSeq>,
@@ -87,6 +90,7 @@ impl<'a> Planner<'a> {
             execution: facts.known.as_ref().map_or(ExecutionNumber(0), |known| known.execution),
             start: facts.start.or_else(|| facts.known.as_ref()?.start.clone()),
             known: facts.known,
+            etag: facts.etag,
             begun: false,
             next: BTreeMap::new(),
         };
@@ -178,6 +182,9 @@ impl<'a> Planner<'a> {
         let instance = &write.key.instance;
         let mut base = Columns::new();
         set_due(&mut base, None);
+        if write.begins == Begins::Asked && one.start.is_some() {
+            return Err(self.contradiction(write, "a start of the id was accepted meanwhile"));
+        }
         let accepted = one.start.take_if(|start| start.run <= write.key.run);
         if let Some(start) = accepted {
             self.plan.rows.delete(keys::acceptance(instance));
@@ -259,7 +266,11 @@ impl<'a> Planner<'a> {
                     self.discard(instance, old.run, old.created);
                 }
                 known.status_blob = old.status_blob;
-                self.plan.rows.merge(key, base, None);
+                match one.etag.take().filter(|_| write.begins == Begins::Asked) {
+                    // A start that is accepted from here on changes the row.
+                    Some(etag) => self.plan.rows.amend(key, base, etag),
+                    None => self.plan.rows.merge(key, base, None),
+                }
             }
             None => {
                 known.created = self.list(instance, &mut base);

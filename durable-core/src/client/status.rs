@@ -123,6 +123,12 @@ impl InstanceStatus {
         self.row.custom_status.as_ref().map(|status| read(status, "custom status")).transpose()
     }
 
+    /// The instance that started it as a child.
+    #[must_use]
+    pub fn parent(&self) -> Option<&InstanceId> {
+        self.row.parent.as_ref().map(|parent| &parent.instance)
+    }
+
     /// Why it failed.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {

@@ -16,6 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::Orchestrator;
+use super::children::Child;
 use super::combine::{Race, RaceAll, TryJoinAll};
 use super::events::{EventName, WaitEvent};
 use super::futures::{Call, Sleep};
@@ -54,6 +56,12 @@ impl OrchestrationContext {
     #[must_use]
     pub fn execution(&self) -> ExecutionNumber {
         self.context.key().execution
+    }
+
+    /// The instance that started this one as a child.
+    #[must_use]
+    pub fn parent(&self) -> Option<InstanceId> {
+        self.context.parent().map(|parent| parent.instance)
     }
 
     /// The time of what made the code run on just now: the same on every replay.
@@ -204,6 +212,42 @@ impl OrchestrationContext {
             Either::Left(output) => Some(output),
             Either::Right(()) => None,
         }
+    }
+
+    /// Runs another orchestrator as a child, and resolves to what it returns.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn ship(_: OrchestrationContext, parcel: u32) -> Result<String, OrchestrationError> {
+    /// #     Ok(parcel.to_string())
+    /// # }
+    /// # async fn example(ctx: OrchestrationContext) -> Result<(), CallError> {
+    /// let receipt = ctx
+    ///     .child(ship, &7)
+    ///     .id("parcel-7")
+    ///     .retry(RetryPolicy::exponential(minutes(1)).attempts(3))
+    ///     .await?;
+    /// // All parcels at once:
+    /// let receipts = ctx.try_join_all((0..10).map(|parcel| ctx.child(ship, &parcel))).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The child is started when it is first awaited. It fails with the child's own failure; with the kind
+    /// `Terminated`, where somebody terminated it; `Replaced`, where a start of its id took its place;
+    /// `InstanceInUse`, where an active instance has the id that was chosen for it.
+    pub fn child<O: Orchestrator>(&self, orchestrator: O, input: &O::Input) -> Child<O::Output> {
+        let _names_the_type = orchestrator;
+        self.child_by_name(O::NAME, input)
+    }
+
+    /// Runs a child by its orchestrator's name: one of another program, or one that is only known at run time.
+    pub fn child_by_name<T: DeserializeOwned>(
+        &self,
+        name: impl Into<Arc<str>>,
+        input: &(impl Serialize + ?Sized),
+    ) -> Child<T> {
+        Child::new(&self.context, name.into(), input)
     }
 
     /// Waits this long, durably: also across restarts, for seconds or for years.

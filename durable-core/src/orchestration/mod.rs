@@ -15,12 +15,21 @@
 //! `buffer_unordered`. A future that is dropped before it is ready is cancelled: an activity that has not
 //! started does not start, a timer is removed.
 //!
+//! # Children
+//!
+//! [`OrchestrationContext::child`] runs another orchestrator as an instance of its own: with its own history,
+//! status and id, perhaps in another worker. Use it where the work is large, has to be looked at by itself, or
+//! outlives its parent; for a few steps an async function is simpler. A child ends with its parent, unless
+//! [`Child::parent_close`] says otherwise: when the parent ends in any way, or drops the future, the child is
+//! terminated, and so are its own children.
+//!
 //! # Logging
 //!
 //! `tracing::info!` and its like in an orchestrator are silent while the function repeats what it did
 //! before. A line may still appear twice: when a worker dies after it was logged and before the step was
 //! stored.
 
+mod children;
 mod combine;
 mod context;
 mod events;
@@ -32,6 +41,7 @@ mod tests;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use children::Child;
 pub use combine::{Race, RaceAll, TryJoinAll};
 pub use context::{OrchestrationContext, RandomInteger};
 pub use events::{EventName, WaitEvent, WaitEventTimeout};

@@ -127,6 +127,9 @@ fn shown(action: &Action) -> String {
         Action::CreateTimer { call, due } => {
             format!("timer {call} +{}s", due.since(BEGIN).as_secs())
         }
+        Action::StartChild(child) => {
+            format!("child {} {} {}", child.call, child.name, child.input.json())
+        }
         Action::SendEvent { call, instance, name, input } => {
             format!("send {call} {instance} {name} {}", input.json())
         }

@@ -54,7 +54,8 @@ pub enum StoreError {
         supported: u32,
     },
     /// The hub cannot be used as asked: not a hub, other settings than it was created with, or a commit
-    /// that contradicts what is stored.
+    /// that contradicts what is stored, or whose owner knows less than is stored: the partition is opened
+    /// again then.
     #[error("{0}")]
     Unusable(String),
 }

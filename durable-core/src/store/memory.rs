@@ -157,7 +157,7 @@ impl From<Refusal> for StoreError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Fenced { newest } => Self::Fenced { newest },
-            Refusal::Contradiction(what) => Self::Unusable(what),
+            Refusal::Outdated(what) | Refusal::Contradiction(what) => Self::Unusable(what),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod blocking;
 mod calls;
+mod children;
 mod client;
 mod eviction;
 mod faults;

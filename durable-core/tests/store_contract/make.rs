@@ -142,6 +142,11 @@ pub(crate) fn begin_fresh(text: &str, run: u64, time: Timestamp) -> InstanceWrit
     InstanceWrite { begins: Begins::Fresh, ..begin(text, run, time) }
 }
 
+/// The same because another instance asked for it.
+pub(crate) fn begin_asked(text: &str, run: u64, time: Timestamp) -> InstanceWrite {
+    InstanceWrite { begins: Begins::Asked, ..begin(text, run, time) }
+}
+
 /// The write that ends a run whose history has `first` events.
 pub(crate) fn end(text: &str, run: u64, first: u64, time: Timestamp) -> InstanceWrite {
     let key = key(text, run, 0);

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_core::machine::codec::decode_history;
+use durable_core::machine::codec::{decode_history, encode_row};
 use durable_core::machine::model::{
     Attempt, AttemptKey, CallNumber, EnvelopeId, EventSeq, InstanceId, Message, MessageBody,
     MessageNumber, PartitionId, Payload, Post, ReusePolicy, RunNumber, RuntimeStatus, StartAttempt,
 };
 use durable_core::machine::store::{
-    AcceptOutcome, ArrivalPosition, InstanceWrite, ListQuery, OutboxWrite, RowChange, SendOutcome,
-    WorkResult,
+    AcceptOutcome, ArrivalPosition, Commit, InstanceWrite, ListQuery, OutboxWrite, RowChange,
+    SendOutcome, WorkResult,
 };
 use durable_core::store::{Member, Renewal, Store, StoreError, TakenWork};
 
 use super::Make;
 use super::make::{
-    Owner, P0, arrived, at, begin, begin_fresh, end, events, forget, id, key, member, raise,
-    remember, start, status_of, timer, worker, write,
+    Owner, P0, arrived, at, begin, begin_asked, begin_fresh, end, events, forget, id, key, member,
+    raise, remember, start, status_of, timer, worker, write,
 };
 
 async fn accepted(store: &Arc<dyn Store>, text: &str, nonce: u128) -> RunNumber {
@@ -147,6 +147,59 @@ pub(crate) async fn a_start_replaces_an_instance_that_has_ended(make: Make<'_>) 
     // The old run is gone for good: what still belongs to it is refused.
     let late = owner.group(at(4), vec![end("a", 5, 2, at(4))]);
     assert!(matches!(owner.give(late).await, Err(StoreError::Unusable(_))));
+}
+
+pub(crate) async fn a_child_begins_where_no_start_was_accepted(make: Make<'_>) {
+    let subject = make(1);
+    let store = subject.store();
+    let counts = |running: i64, completed: i64| {
+        BTreeMap::from([(RuntimeStatus::Running, running), (RuntimeStatus::Completed, completed)])
+    };
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    // Nothing is stored of the id; then a run that has ended, which goes with all its rows.
+    for (run, time, delta) in [(100, 100, counts(1, 0)), (101, 110, counts(1, -1))] {
+        let mut begun = begin_asked("a", run, at(time));
+        begun.timer = timer(None, Some(900));
+        begun.in_flight = RowChange::Set(encode_row(&"work"));
+        let commit = Commit { counts: delta, ..owner.group(at(time), vec![begun]) };
+        owner.give(commit).await.expect("the id is free");
+        let row = store.status(&id("a")).await.expect("no fault").expect("there");
+        assert_eq!((row.run, row.status), (RunNumber(run), RuntimeStatus::Running));
+        assert_eq!(history_rows(&store, "a").await.len(), 1);
+        assert_eq!(listed(&store, &ListQuery::default()).await, ["a"]);
+        let mut ended = end("a", run, 2, at(time + 1));
+        ended.timer = timer(Some(900), None);
+        let commit = Commit { counts: counts(-1, 1), ..owner.group(at(200), vec![ended]) };
+        owner.give(commit).await.expect("it ends");
+    }
+    let found = store.counts().await.expect("no fault");
+    assert_eq!(found, BTreeMap::from([(RuntimeStatus::Completed, 1)]));
+
+    // A start that was accepted meanwhile, beside an ended run and where there is none: nothing is applied.
+    for text in ["a", "b"] {
+        let run = accepted(&store, text, 7).await;
+        let (mut owner, _) = Owner::open(&store, P0).await;
+        for late in [run.0 - 1, run.0 + 1] {
+            let commit = owner.group(
+                at(300),
+                vec![
+                    begin_fresh(&format!("{text}-{late}"), 1, at(300)),
+                    begin_asked(text, late, at(300)),
+                ],
+            );
+            let refused = owner.give(commit).await;
+            assert!(matches!(refused, Err(StoreError::Unusable(_))), "{refused:?}");
+        }
+        let (mut owner, _) = Owner::open(&store, P0).await;
+        assert_eq!(store.status(&id(&format!("{text}-1"))).await.expect("no fault"), None);
+        assert_eq!(
+            status(store.status(&id(text)).await.expect("no fault")),
+            Some(RuntimeStatus::Pending)
+        );
+        owner.commit(at(400), vec![begin(text, run.0, at(400))]).await;
+        let row = store.status(&id(text)).await.expect("no fault").expect("there");
+        assert_eq!((row.run, row.status), (run, RuntimeStatus::Running));
+    }
 }
 
 pub(crate) async fn a_start_that_cannot_begin_waits_in_place_of_the_ended_run(make: Make<'_>) {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActivityOptions, CallNumber, EnvelopeId, ExecutionNumber, Failure, InstanceId, Payload,
-    RunNumber, Timestamp,
+    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionNumber, Failure, InstanceId,
+    Payload, RunNumber, Timestamp,
 };
 
 /// One entry of a history. Its position is given by the row that holds it.
@@ -68,8 +68,30 @@ pub struct ParentLink {
     pub run: RunNumber,
     /// Its execution.
     pub execution: ExecutionNumber,
-    /// The call that waits for the child.
+    /// The call that asked for the child.
     pub call: CallNumber,
+    /// Whether nobody waits for the child: its end is told to nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
+}
+
+impl ParentLink {
+    /// The execution that asked for the child.
+    #[must_use]
+    pub fn key(&self) -> ExecutionKey {
+        ExecutionKey { instance: self.instance.clone(), run: self.run, execution: self.execution }
+    }
+}
+
+/// What becomes of a child when nobody waits for it any more: its parent's execution has ended, or its call
+/// was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ParentClose {
+    /// It is terminated.
+    #[default]
+    Terminate,
+    /// It goes on by itself.
+    Abandon,
 }
 
 /// W3C trace context.
@@ -110,6 +132,9 @@ pub struct ChildCreated {
     /// Whether nobody waits for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
+    /// What becomes of it with its parent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub close: ParentClose,
 }
 
 /// What happened or was decided.

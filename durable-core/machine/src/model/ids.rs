@@ -1,9 +1,10 @@
 //! Every id is a type of its own, so that none can stand in another's place.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::limits;
@@ -180,6 +181,30 @@ pub struct ExecutionKey {
     pub execution: ExecutionNumber,
 }
 
+impl ExecutionKey {
+    /// The id of the child that this call of the execution asks for, where the code chose none: the parent's
+    /// id, the call, and 80 bits that no other call of any execution gets.
+    ///
+    /// A parent's id that leaves no room is cut. Stored data depends on it, so it never changes.
+    #[must_use]
+    pub fn child_id(&self, call: CallNumber) -> InstanceId {
+        let mut hasher = Sha256::new();
+        hasher.update(b"child\0");
+        hasher.update(self.instance.as_str().as_bytes());
+        hasher.update([0]);
+        hasher.update(self.run.0.to_le_bytes());
+        hasher.update(self.execution.0.to_le_bytes());
+        hasher.update(call.0.to_le_bytes());
+        let mut tail = format!(":{call}:");
+        for byte in &hasher.finalize()[..10] {
+            let _ = write!(tail, "{byte:02x}");
+        }
+        let room = limits::INSTANCE_ID_CHARS_MAX - tail.len();
+        let id: String = self.instance.as_str().chars().take(room).collect();
+        InstanceId((id + &tail).into())
+    }
+}
+
 impl fmt::Display for ExecutionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (run {}, execution {})", self.instance, self.run, self.execution)
@@ -296,6 +321,31 @@ mod tests {
         let a = InstanceId::new("a").expect("valid");
         assert_eq!(a.partition(64), PartitionId((0xaf63_dc4c_8601_ec8c_u64 % 64) as u16));
         assert_eq!(a.partition(1), PartitionId(0));
+    }
+
+    #[test]
+    fn the_id_of_a_child_never_changes_and_is_that_of_no_other() {
+        let key = |id: &str, run, execution| ExecutionKey {
+            instance: InstanceId::new(id).expect("valid"),
+            run: RunNumber(run),
+            execution: ExecutionNumber(execution),
+        };
+        let child = |id: &str, run, execution, call| {
+            let child = key(id, run, execution).child_id(CallNumber(call));
+            assert_eq!(InstanceId::new(child.as_str()), Ok(child.clone()));
+            child.as_str().to_owned()
+        };
+        assert_eq!(child("order-7", 1, 0, 3), "order-7:3:49c599bc7a889d75cd07");
+        let others = [
+            child("order-7", 2, 0, 3),
+            child("order-7", 1, 1, 3),
+            child("order-7", 1, 0, 4),
+            child(&"ü".repeat(255), 1, 0, 3),
+            child(&"ü".repeat(256), 1, 0, 3),
+        ];
+        let distinct: std::collections::BTreeSet<_> = others.iter().collect();
+        assert_eq!(distinct.len(), others.len());
+        assert_eq!(others[4].chars().count(), 256);
     }
 
     #[test]

@@ -13,7 +13,8 @@ mod status;
 mod time;
 
 pub use event::{
-    ActivityScheduled, ChildCreated, Event, EventKind, ExecutionStarted, ParentLink, TraceContext,
+    ActivityScheduled, ChildCreated, Event, EventKind, ExecutionStarted, ParentClose, ParentLink,
+    TraceContext,
 };
 pub use failure::{Failure, FailureClass};
 pub use ids::{

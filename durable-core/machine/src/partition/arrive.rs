@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::call::{AfterFailure, Phase, spread};
+use super::children::{self, asked_for};
 use super::effect::{Answer, Effect, Ticket};
 use super::entry::{Arrival, Code, Entry, Life, Source};
 use super::run::{DueItem, Run, Stashed};
@@ -260,6 +261,14 @@ impl Core {
                 entry.covered = 0;
                 break;
             }
+            // What an ended run still lists would be forgotten with its rows: they are written first.
+            let asked = entry.arrivals.front().is_some_and(Arrival::asks_for_a_child);
+            if asked
+                && matches!(entry.life, Life::Ended(_))
+                && (entry.writes.any() || entry.committing)
+            {
+                break;
+            }
             let needs_load = match &entry.life {
                 Life::Unknown => entry.look_at_due || !entry.arrivals.is_empty(),
                 Life::Active(run) => {
@@ -324,7 +333,8 @@ impl Core {
     fn apply(&mut self, instance: &InstanceId, entry: &mut Entry, arrival: Arrival) {
         match arrival {
             Arrival::Begin { acceptance, ticket } => {
-                self.begin(instance, entry, acceptance, ticket);
+                let start = ticket.map_or(Start::Stored, Start::Direct);
+                self.begin(instance, entry, acceptance, start);
             }
             Arrival::Command { command, run, source } => {
                 self.apply_command(instance, entry, command, run, &source);
@@ -357,6 +367,14 @@ impl Core {
             Arrival::Stashed(Stashed::Settled { call, attempts, result }) => {
                 self.apply_settled(instance, entry, call, attempts, result);
             }
+            Arrival::Stashed(Stashed::Child { call, execution, result }) => {
+                entry.writes.in_flight = true;
+                self.take_child_result(instance, entry, call, execution, result);
+            }
+            Arrival::Stashed(Stashed::Terminate { reason }) => {
+                entry.writes.in_flight = true;
+                self.terminate_child(instance, entry, reason);
+            }
             Arrival::Reported(reported) => self.apply_reported(instance, entry, *reported),
             Arrival::Dead(dead) => {
                 let DeadMessage { id, letter, .. } = *dead;
@@ -381,15 +399,21 @@ impl Core {
         }
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         instance: &InstanceId,
         entry: &mut Entry,
         acceptance: Box<Acceptance>,
-        ticket: Option<Ticket>,
+        start: Start,
     ) {
         let code = self.registry.orchestrator(&acceptance.name);
         let waits = self.waits(entry, &acceptance);
+        if start == Start::Stored && entry.writes.begins == Begins::Asked {
+            // The child's id was found free, and was not: the store is going to refuse the commit. Or it is
+            // the start of an earlier run, once more.
+            self.stats.dropped += 1;
+            return;
+        }
         match &entry.life {
             Life::Active(run) if run.unbegun.is_none() => {
                 if acceptance.run <= run.key.run {
@@ -402,12 +426,16 @@ impl Core {
                 }
                 if code.is_none() {
                     // The active run goes on; the acceptance waits for a worker that has the code.
+                    entry.start_waits = true;
                     let message = unregistered(&acceptance.name);
                     self.effects.push(Effect::Warn { instance: instance.clone(), message });
                     return;
                 }
-                // Only a start that replaces, or one that raced with a rewind, gets here: it wins.
-                debug_assert!(acceptance.reuse == ReusePolicy::ReplaceActive);
+                // Only a start that replaces, or one that raced with a rewind or with the start of a child,
+                // gets here: it wins.
+                debug_assert!(
+                    acceptance.reuse == ReusePolicy::ReplaceActive || run.row.parent.is_some()
+                );
                 self.replace(instance, entry);
             }
             Life::Active(unbegun) => {
@@ -430,14 +458,15 @@ impl Core {
                     self.stats.dropped += 1;
                     return;
                 }
-                if code.is_none() && !waits {
+                if code.is_none() && !waits && start != Start::Asked {
                     // The store has the ended run's row: as above.
+                    entry.start_waits = true;
                     let message = unregistered(&acceptance.name);
                     self.effects.push(Effect::Warn { instance: instance.clone(), message });
                     return;
                 }
                 // An end that is not stored yet never happened: its events are not the new run's.
-                entry.writes.forget_run();
+                entry.writes.forget_run(row.parent.as_ref());
                 entry.forget_own_arrivals();
             }
             Life::Unreadable(_) => {
@@ -469,13 +498,23 @@ impl Core {
         // A start of which nothing is stored but that it was accepted. (What takes the place of an earlier
         // run could not be held: that run's row stands in the store until the new one begins. Nor can what
         // its caller starts directly: there is no row of it at all.)
-        let pending =
-            ticket.is_none() && !matches!(entry.life, Life::Ended(_) | Life::Unreadable(_));
+        // A child that was asked for has a history from its start.
+        let holdable = match start {
+            Start::Direct(_) => false,
+            Start::Stored => !matches!(entry.life, Life::Ended(_) | Life::Unreadable(_)),
+            Start::Asked => true,
+        };
         let told = entry.told.take();
-        let hold = self.told_to_hold(instance, told).filter(|_| pending).or_else(|| {
+        let hold = self.told_to_hold(instance, told).filter(|_| holdable).or_else(|| {
             let message = unregistered(&acceptance.name);
             code.is_none().then_some(Hold { reason: HoldReason::UnknownOrchestrator, message })
         });
+        if start == Start::Asked
+            && let Some(hold) = hold
+        {
+            self.begin_held(instance, entry, run, *acceptance, hold);
+            return;
+        }
         let (Some(code), None) = (code, &hold) else {
             run.unbegun = Some(acceptance);
             entry.life = Life::Active(Box::new(run));
@@ -517,11 +556,15 @@ impl Core {
             code,
             self.registry.foreign_wake(&key),
         )));
-        entry.writes.begins = if ticket.is_some() { Begins::Fresh } else { Begins::Accepted };
+        entry.writes.begins = match start {
+            Start::Direct(_) => Begins::Fresh,
+            Start::Stored => Begins::Accepted,
+            Start::Asked => asked_for(&acceptance, entry.stored.status.is_some()),
+        };
         entry.writes.status = true;
         entry.was_due = false;
         self.stats.started += 1;
-        if let Some(ticket) = ticket {
+        if let Start::Direct(ticket) = start {
             let answer = Answer::Started(key.run);
             entry.writes.effect(Effect::Answer { ticket, answer });
         }
@@ -751,11 +794,12 @@ impl Core {
             MessageBody::Raise { name, input, .. } => {
                 self.take_raise(instance, entry, name, input, None);
             }
-            // Reserved in the format; nothing here sends them.
-            MessageBody::StartChild(_)
-            | MessageBody::ChildEnded { .. }
-            | MessageBody::TerminateChild { .. } => {
-                self.stats.dropped += 1;
+            MessageBody::StartChild(acceptance) => self.start_child(instance, entry, acceptance),
+            MessageBody::ChildEnded { parent, execution, result } => {
+                self.child_ended(instance, entry, &parent, execution, result);
+            }
+            MessageBody::TerminateChild { parent, reason, .. } => {
+                self.terminate_asked(instance, entry, &parent, reason);
             }
         }
     }
@@ -801,7 +845,12 @@ impl Core {
     }
 
     /// Writes an event into the history and lets the code see it.
-    fn record_and_turn(&mut self, instance: &InstanceId, entry: &mut Entry, kind: EventKind) {
+    pub(super) fn record_and_turn(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        kind: EventKind,
+    ) {
         let now = self.now;
         let Life::Active(run) = &mut entry.life else { return };
         let at = now.max(run.last_at);
@@ -835,7 +884,9 @@ impl Core {
             self.effects.push(Effect::Warn { instance: instance.clone(), message: message.into() });
             return;
         }
+        let parent = run.row.parent.clone();
         self.end_with(instance, entry, Ended::Terminated(Some("replaced by a new start".into())));
+        entry.writes.tell_replaced(parent.as_ref());
         entry.forget_own_arrivals();
         entry.arrivals.push_front(Arrival::Begin { acceptance, ticket: None });
     }
@@ -843,8 +894,10 @@ impl Core {
     /// An active run gives way to a new one: what of it is not committed never happened, and what is
     /// stored goes with the commit that begins the new run.
     fn replace(&mut self, instance: &InstanceId, entry: &mut Entry) {
-        entry.writes.forget_run();
+        let parent = entry.active().and_then(|run| run.row.parent.clone());
+        entry.writes.forget_run(parent.as_ref());
         entry.forget_own_arrivals();
+        self.leave_children(entry);
         let Life::Active(run) = &mut entry.life else { return };
         for (call, open) in &run.calls {
             if matches!(open.phase, Phase::Running { .. }) {
@@ -857,6 +910,7 @@ impl Core {
         row.updated_at = self.now.max(row.updated_at);
         row.output = Payload::of("replaced by a new start").ok();
         entry.writes.effect(Effect::StatusChanged(Arc::new(row.clone())));
+        self.tell_parent(entry, &row, Err(Box::new(children::replaced())));
         entry.life = Life::Ended(Box::new(row));
         self.stats.ended += 1;
         self.drop_code(entry);
@@ -864,7 +918,7 @@ impl Core {
     }
 
     /// Ends the run from outside its code.
-    fn end_with(&mut self, instance: &InstanceId, entry: &mut Entry, ended: Ended) {
+    pub(super) fn end_with(&mut self, instance: &InstanceId, entry: &mut Entry, ended: Ended) {
         let now = self.now;
         let mut unconsumed = super::turned::unconsumed(entry);
         let Life::Active(run) = &mut entry.life else { return };
@@ -872,7 +926,7 @@ impl Core {
         unconsumed.extend(std::mem::take(&mut run.stash).into_iter().filter_map(|stashed| {
             match stashed {
                 Stashed::Raise { name, input, id } => Some(UnconsumedEvent { name, input, id }),
-                Stashed::Settled { .. } => None,
+                Stashed::Settled { .. } | Stashed::Child { .. } | Stashed::Terminate { .. } => None,
             }
         }));
         run.hold = None;
@@ -883,6 +937,8 @@ impl Core {
             let kind = started_event(*acceptance, true);
             let _ = entry.writes.record(run, at, kind);
         }
+        self.leave_children(entry);
+        let Life::Active(run) = &mut entry.life else { return };
         let cancelled = running_attempts(run);
         let at = now.max(run.last_at);
         let (kind, status, output, failure) = match ended {
@@ -944,6 +1000,8 @@ impl Core {
         entry.writes.status = true;
         entry.writes.in_flight = true;
         entry.writes.touch();
+        let result = children::result_of(&row);
+        self.tell_parent(entry, &row, result);
         entry.life = Life::Ended(Box::new(row));
         self.stats.ended += 1;
         self.drop_code(entry);
@@ -982,7 +1040,7 @@ impl Core {
         run.row.hold = None;
         entry.writes.in_flight = true;
         if let Some(acceptance) = run.unbegun.clone() {
-            self.begin(instance, entry, acceptance, None);
+            self.begin(instance, entry, acceptance, Start::Stored);
             return;
         }
         let status = if run.suspended { RuntimeStatus::Suspended } else { RuntimeStatus::Running };
@@ -997,7 +1055,7 @@ impl Core {
     }
 }
 
-fn started_event(acceptance: Acceptance, suspended: bool) -> EventKind {
+pub(super) fn started_event(acceptance: Acceptance, suspended: bool) -> EventKind {
     EventKind::ExecutionStarted(Box::new(ExecutionStarted {
         name: acceptance.name,
         input: acceptance.input,
@@ -1013,8 +1071,19 @@ fn started_event(acceptance: Acceptance, suspended: bool) -> EventKind {
     }))
 }
 
+/// How a start reached its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// From the owner's own process; a caller waits.
+    Direct(Ticket),
+    /// Accepted, and in the store.
+    Stored,
+    /// In a message: another instance asks for a child.
+    Asked,
+}
+
 /// How a run ends from outside its code.
-enum Ended {
+pub(super) enum Ended {
     Terminated(Option<Arc<str>>),
     Failed(Box<Failure>),
 }
@@ -1068,7 +1137,7 @@ fn suspend_start(entry: &mut Entry, suspended: bool, now: crate::model::Timestam
     set_status(entry, status, now);
 }
 
-fn set_status(entry: &mut Entry, status: RuntimeStatus, now: crate::model::Timestamp) {
+pub(super) fn set_status(entry: &mut Entry, status: RuntimeStatus, now: crate::model::Timestamp) {
     let Life::Active(run) = &mut entry.life else { return };
     run.row.status = status;
     run.row.updated_at = now.max(run.row.updated_at);
@@ -1084,6 +1153,6 @@ fn list_unconsumed(row: &mut StatusRow, event: UnconsumedEvent) {
     }
 }
 
-fn unregistered(name: &str) -> String {
+pub(super) fn unregistered(name: &str) -> String {
     format!("no orchestrator {name:?} is registered with this worker; register it and start again")
 }

@@ -8,8 +8,8 @@ use super::run::{Run, Stashed};
 use crate::codec::{self, EventEncoder};
 use crate::model::{
     Acceptance, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq, Failure, Hold,
-    MessageBody, MessageNumber, PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow,
-    Timestamp,
+    MessageBody, MessageNumber, ParentLink, PartitionId, Payload, RunNumber, RuntimeStatus,
+    StatusRow, Timestamp,
 };
 use crate::replay::Orchestration;
 use crate::store::{
@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) told_suspended: bool,
     /// The time of its start had come, though the clock of this owner may be behind.
     pub(super) was_due: bool,
+    /// A start of it is accepted and waits behind what is known here, because there is no code for it.
+    pub(super) start_waits: bool,
     /// Stored commands for a later run, whose acceptance this owner has not seen or cannot begin yet.
     /// They stay in the store, too, until that run takes them.
     pub(super) early: Vec<(EnvelopeId, RunNumber, Command)>,
@@ -113,6 +115,10 @@ impl Arrival {
     /// the end.
     pub(super) fn may_precede_first_turn(&self) -> bool {
         !matches!(self, Self::Command { command: Command::Suspend { .. }, .. })
+    }
+
+    pub(super) fn asks_for_a_child(&self) -> bool {
+        matches!(self, Self::Message { body: MessageBody::StartChild(_), .. })
     }
 
     /// Whether it may be about something that the store has and this owner has not read.
@@ -277,12 +283,28 @@ impl Writes {
         self.urgent = true;
     }
 
+    /// What the parent of a run hears of its end is that another start took its place.
+    pub(super) fn tell_replaced(&mut self, parent: Option<&ParentLink>) {
+        for (_, body) in &mut self.outgoing {
+            if let MessageBody::ChildEnded { parent: told, result, .. } = body
+                && Some(&*told) == parent
+            {
+                *result = Err(Box::new(super::children::replaced()));
+            }
+        }
+    }
+
     /// The run is replaced before these writes were committed: what its turns caused never happened.
-    /// Answers stay, and so does what was consumed.
-    pub(super) fn forget_run(&mut self) {
+    /// Answers stay, and so does what was consumed. `parent` is whom the run would have told its end.
+    pub(super) fn forget_run(&mut self, parent: Option<&ParentLink>) {
         let _ = self.events.finish();
         self.closed.clear();
-        self.outgoing.clear();
+        self.outgoing.retain(|(_, body)| match body {
+            MessageBody::Raise { .. } | MessageBody::StartChild(_) => false,
+            // Children of turns that are stored end with it; others have never begun.
+            MessageBody::TerminateChild { .. } | MessageBody::ChildEnded { .. } => true,
+        });
+        self.tell_replaced(parent);
         self.effects.retain(|effect| matches!(effect, Effect::Answer { .. }));
         self.begins = Begins::No;
         self.status = false;
@@ -301,6 +323,7 @@ impl Entry {
             told: None,
             told_suspended: false,
             was_due: false,
+            start_waits: false,
             look_at_due: false,
             writes: Writes::default(),
             stored: Stored::default(),
@@ -351,10 +374,10 @@ impl Entry {
             | Arrival::Message { .. }
             | Arrival::Reported(_)
             | Arrival::Dead(_)
-            | Arrival::Stashed(Stashed::Raise { .. }) => true,
+            | Arrival::Stashed(Stashed::Raise { .. } | Stashed::Terminate { .. }) => true,
             Arrival::TimerFired(_)
             | Arrival::Settled { .. }
-            | Arrival::Stashed(Stashed::Settled { .. })
+            | Arrival::Stashed(Stashed::Settled { .. } | Stashed::Child { .. })
             | Arrival::Fail(_) => false,
         });
         before - self.arrivals.len()

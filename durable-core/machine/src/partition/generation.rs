@@ -33,6 +33,8 @@ impl Core {
         for attempt in running_attempts(run) {
             entry.writes.effect(Effect::CancelAttempt(attempt));
         }
+        self.leave_children(entry);
+        let Life::Active(run) = &mut entry.life else { return };
         let at = self.now.max(run.last_at);
         let kind = EventKind::ContinuedAsNew { input: input.clone() };
         let _ = entry.writes.record(run, at, kind);

@@ -92,6 +92,7 @@ impl Core {
     pub(super) fn request_load(&mut self, instance: &InstanceId, entry: &mut Entry) {
         self.drop_code(entry);
         entry.code = Code::Loading;
+        entry.start_waits = false;
         entry.covered = entry.arrivals.len();
         self.loads.waiting.push_back(instance.clone());
         self.pump_loads();
@@ -375,8 +376,13 @@ impl Core {
         self.loads.waiting.push_back(instance.clone());
     }
 
+    /// Whether the work of earlier owners is taken up one by one, each named before.
+    pub(super) fn is_careful(&self) -> bool {
+        self.loads.careful
+    }
+
     /// The code of an instance is back and fits its history.
-    pub(super) fn rebuilt(&mut self, entry: &mut Entry) {
+    pub(super) fn rebuilt(&mut self, instance: &InstanceId, entry: &mut Entry) {
         let now = self.now;
         let Life::Active(run) = &mut entry.life else { return };
         if run.row.hold.take().is_some() {
@@ -387,5 +393,6 @@ impl Core {
             entry.writes.in_flight = true;
             entry.writes.touch();
         }
+        self.begin_at_last(instance, entry);
     }
 }

@@ -15,6 +15,7 @@
 mod arrive;
 mod cache;
 mod call;
+mod children;
 mod effect;
 mod entry;
 mod generation;
@@ -33,7 +34,7 @@ pub use crate::model::{AttemptKey, StartAttempt};
 pub use effect::{Answer, Effect, Input, Ticket};
 pub use turn::{Turn, Turned};
 
-use crate::model::{Event, ExecutionKey, InstanceId, Message, PartitionId, Timestamp};
+use crate::model::{Event, ExecutionKey, InstanceId, Message, MessageBody, PartitionId, Timestamp};
 use crate::replay::{ForeignWake, Orchestration, OrchestratorFn};
 use crate::store::{Cursor, Head, Snapshot, StoreLimits};
 use entry::{Arrival, Code, Entry, Life};
@@ -305,6 +306,9 @@ impl Partition {
         }
         for message in ready {
             let instance = message.body.instance().clone();
+            if let MessageBody::StartChild(acceptance) = &message.body {
+                self.expect_child(acceptance);
+            }
             let Message { from, number, body, .. } = message;
             self.arrive(instance, Arrival::Message { from, number, body });
         }

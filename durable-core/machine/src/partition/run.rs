@@ -9,8 +9,8 @@ use super::call::{Call, CallRecord, Phase};
 use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, AttemptKey, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey,
-    ExecutionNumber, Failure, Hold, Payload, StartAttempt, StatusRow, Timestamp, TraceContext,
-    UnconsumedEvent,
+    ExecutionNumber, Failure, Hold, InstanceId, ParentClose, ParentLink, Payload, StartAttempt,
+    StatusRow, Timestamp, TraceContext, UnconsumedEvent,
 };
 
 #[derive(Debug)]
@@ -36,7 +36,11 @@ pub(super) struct Run {
     pub(super) unconsumed: Vec<UnconsumedEvent>,
     /// The start that could not begin: its time has not come, or no code for it is registered here.
     pub(super) unbegun: Option<Box<Acceptance>>,
+    /// Its first turn is that of a resume, because it could not have one at its start.
+    pub(super) resumes: bool,
     pub(super) calls: BTreeMap<CallNumber, Call>,
+    /// Children whose end it waits for, or that end with it.
+    pub(super) children: BTreeMap<CallNumber, Child>,
     pub(super) timers: BTreeMap<CallNumber, Timestamp>,
     /// Open timers in the order in which they are due, those that fire right now included.
     timers_due: BTreeSet<(Timestamp, CallNumber)>,
@@ -54,11 +58,36 @@ pub(super) struct Run {
     pub(super) history_bytes: usize,
 }
 
+/// A child that was created and has not ended, as far as its parent knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Child {
+    pub(super) instance: InstanceId,
+    pub(super) detached: bool,
+    pub(super) close: ParentClose,
+}
+
 /// An arrival that waits in the in-flight row of a held instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Stashed {
-    Raise { name: Arc<str>, input: Payload, id: Option<EnvelopeId> },
-    Settled { call: CallNumber, attempts: u32, result: Result<Payload, Box<Failure>> },
+    Raise {
+        name: Arc<str>,
+        input: Payload,
+        id: Option<EnvelopeId>,
+    },
+    Settled {
+        call: CallNumber,
+        attempts: u32,
+        result: Result<Payload, Box<Failure>>,
+    },
+    Child {
+        call: CallNumber,
+        execution: ExecutionNumber,
+        result: Result<Payload, Box<Failure>>,
+    },
+    /// Its parent wants it terminated, and no end can be written behind a history that cannot be read.
+    Terminate {
+        reason: Option<Arc<str>>,
+    },
 }
 
 /// The row of work in flight: what of a run is in no history. There is one while calls are open or the
@@ -69,6 +98,8 @@ pub(super) struct InFlight {
     pub(super) calls: BTreeMap<CallNumber, CallRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hold: Option<Hold>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) resumes: bool,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub(super) stash: VecDeque<Stashed>,
     /// The history holds the start of the execution, whose first turn has not run.
@@ -132,7 +163,9 @@ impl Run {
             kept: None,
             unconsumed: Vec::new(),
             unbegun: None,
+            resumes: false,
             calls: BTreeMap::new(),
+            children: BTreeMap::new(),
             timers: BTreeMap::new(),
             timers_due: BTreeSet::new(),
             firing: BTreeSet::new(),
@@ -177,6 +210,7 @@ impl Run {
             }
         }
         run.hold = in_flight.hold;
+        run.resumes = in_flight.resumes;
         run.stash = in_flight.stash;
         run.unturned = in_flight.unturned && !planted!(FirstTurnForgotten);
         run
@@ -208,7 +242,23 @@ impl Run {
                     self.remove_timer(*call);
                 }
                 self.calls.remove(call);
+                self.children.remove(call);
                 self.calls_due.retain(|(_, due)| due != call);
+            }
+            EventKind::ChildCreated(created) => {
+                if !(created.detached && created.close == ParentClose::Abandon) {
+                    self.children.insert(
+                        created.call,
+                        Child {
+                            instance: created.instance.clone(),
+                            detached: created.detached,
+                            close: created.close,
+                        },
+                    );
+                }
+            }
+            EventKind::ChildCompleted { call, .. } | EventKind::ChildFailed { call, .. } => {
+                self.children.remove(call);
             }
             EventKind::ExecutionSuspended { .. } => self.suspended = true,
             EventKind::ExecutionResumed { .. } => self.suspended = false,
@@ -216,10 +266,7 @@ impl Run {
             | EventKind::ExecutionCompleted { .. }
             | EventKind::ExecutionFailed { .. }
             | EventKind::ContinuedAsNew { .. } => self.forget_work(),
-            EventKind::ChildCreated(_)
-            | EventKind::ChildCompleted { .. }
-            | EventKind::ChildFailed { .. }
-            | EventKind::EventRaised { .. }
+            EventKind::EventRaised { .. }
             | EventKind::EventSent { .. }
             | EventKind::Patched { .. } => {}
         }
@@ -234,6 +281,7 @@ impl Run {
 
     fn forget_work(&mut self) {
         self.calls.clear();
+        self.children.clear();
         self.calls_due.clear();
         self.timers.clear();
         self.timers_due.clear();
@@ -321,6 +369,12 @@ impl Run {
         self.suspended || self.hold.is_some()
     }
 
+    /// What a child of this call answers to.
+    pub(super) fn link(&self, call: CallNumber, detached: bool) -> ParentLink {
+        let ExecutionKey { instance, run, execution } = self.key.clone();
+        ParentLink { instance, run, execution, call, detached }
+    }
+
     pub(super) fn attempt_key(&self, call: CallNumber, open: &Call) -> AttemptKey {
         AttemptKey { key: self.key.clone(), call, attempt: open.attempt }
     }
@@ -372,6 +426,7 @@ impl Run {
             records.filter_map(|(call, open)| Some((*call, open.record()?))).collect()
         };
         let (hold, kept) = (self.hold.clone(), self.kept.clone());
-        Some(InFlight { calls, hold, stash, unturned: self.unturned, kept, suspended })
+        let (resumes, unturned) = (self.resumes, self.unturned);
+        Some(InFlight { calls, hold, resumes, stash, unturned, kept, suspended })
     }
 }

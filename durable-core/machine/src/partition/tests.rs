@@ -3,6 +3,7 @@
 
 mod book;
 mod calls;
+mod children;
 mod ends;
 mod events;
 mod faults;

@@ -28,7 +28,7 @@ impl Partition {
             }
             Outcome::Begun(actions) => {
                 entry.code = Code::Home(turned.orchestration);
-                self.core.rebuilt(entry);
+                self.core.rebuilt(&instance, entry);
                 self.core.load_ended();
                 self.core.act(&instance, entry, actions);
                 self.core.weigh(entry);
@@ -45,7 +45,7 @@ impl Partition {
                         ),
                     });
                 }
-                self.core.rebuilt(entry);
+                self.core.rebuilt(&instance, entry);
                 self.core.weigh(entry);
                 self.core.load_ended();
             }
@@ -81,6 +81,8 @@ impl Core {
                 }
                 Action::Complete(output) => {
                     let cancelled = running_attempts(run);
+                    self.leave_children(entry);
+                    let Life::Active(run) = &mut entry.life else { return };
                     let kind = EventKind::ExecutionCompleted { output: output.clone() };
                     let _ = entry.writes.record(run, at, kind);
                     let status = RuntimeStatus::Completed;
@@ -104,6 +106,8 @@ impl Core {
                         entry.writes.effect(Effect::CancelAttempt(attempt));
                     }
                     entry.writes.in_flight |= run.calls.contains_key(&call);
+                    self.leave_child(entry, call);
+                    let Life::Active(run) = &mut entry.life else { return };
                     let _ = entry.writes.record(run, at, EventKind::CallCancelled { call });
                 }
                 Action::ScheduleActivity { call, .. } => {
@@ -111,6 +115,7 @@ impl Core {
                     let _ = entry.writes.record(run, at, kind);
                     self.start_scheduled(entry, call);
                 }
+                Action::StartChild(created) => self.ask_for_child(entry, at, *created),
                 Action::SendEvent { ref instance, ref name, ref input, .. } => {
                     let to = instance.partition(self.config.partitions);
                     let body = MessageBody::Raise {
@@ -153,6 +158,7 @@ impl Core {
     }
 
     fn fail(&mut self, instance: &InstanceId, entry: &mut Entry, failure: Box<Failure>) {
+        self.leave_children(entry);
         let Life::Active(run) = &mut entry.life else { return };
         let cancelled = running_attempts(run);
         let at = self.now.max(run.last_at);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    ActivityOptions, CallNumber, EventKind, Failure, FailureClass, InstanceId, Payload, Timestamp,
+    ActivityOptions, CallNumber, ChildCreated, EventKind, Failure, FailureClass, InstanceId,
+    Payload, Timestamp,
 };
 
 /// One wish of an orchestrator's code.
@@ -27,6 +28,8 @@ pub enum Action {
         /// When it is due.
         due: Timestamp,
     },
+    /// Start a child orchestration.
+    StartChild(Box<ChildCreated>),
     /// Send an event to another instance.
     SendEvent {
         /// Number of the operation.
@@ -74,6 +77,7 @@ impl Action {
                 }))
             }
             Self::CreateTimer { call, due } => EventKind::TimerCreated { call, due },
+            Self::StartChild(child) => EventKind::ChildCreated(child),
             Self::SendEvent { call, instance, name, input } => {
                 EventKind::EventSent { call, instance, name, input }
             }
@@ -98,6 +102,12 @@ impl Action {
             | (Self::Cancel { call }, EventKind::CallCancelled { call: recorded }) => {
                 call == recorded
             }
+            (Self::StartChild(child), EventKind::ChildCreated(e)) => {
+                child.call == e.call
+                    && child.name == e.name
+                    && child.instance == e.instance
+                    && child.detached == e.detached
+            }
             (
                 Self::SendEvent { call, instance, name, .. },
                 EventKind::EventSent { call: c, instance: i, name: n, .. },
@@ -118,6 +128,7 @@ impl Action {
             (Self::ScheduleActivity { input, .. }, EventKind::ActivityScheduled(e)) => {
                 *input != e.input
             }
+            (Self::StartChild(child), EventKind::ChildCreated(e)) => child.input != e.input,
             (Self::SendEvent { input, .. }, EventKind::EventSent { input: recorded, .. }) => {
                 input != recorded
             }

@@ -15,9 +15,10 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::action::Action;
+use super::child::{self, ChildCall, ChildOptions};
 use crate::model::{
     ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionStarted, Failure, FailureClass,
-    InstanceId, Payload, Timestamp, UnconsumedEvent, limits,
+    InstanceId, ParentLink, Payload, Timestamp, UnconsumedEvent, limits,
 };
 
 /// Kind of the failure by which code asks for the next execution.
@@ -39,6 +40,7 @@ pub(super) struct State {
     started_at: Timestamp,
     version: Option<Arc<str>>,
     tags: Tags,
+    parent: Option<ParentLink>,
     replaying: bool,
     /// The engine polls the code right now. Only then does a drop ask for a cancel.
     polling: bool,
@@ -94,6 +96,7 @@ impl Context {
             started_at: Timestamp::MIN,
             version: None,
             tags: Tags::new(),
+            parent: None,
             replaying: false,
             polling: false,
             next_call: CallNumber(0),
@@ -152,6 +155,12 @@ impl Context {
     #[must_use]
     pub fn tags(&self) -> Tags {
         self.state().tags.clone()
+    }
+
+    /// Who started this instance as a child.
+    #[must_use]
+    pub fn parent(&self) -> Option<ParentLink> {
+        self.state().parent.clone()
     }
 
     /// Whether this poll repeats one that was recorded. For logging only: code that decides by it
@@ -215,6 +224,30 @@ impl Context {
             shared: self.shared.clone(),
             step: Step::Asking(Some((name.into(), input, options))),
         }
+    }
+
+    /// Starts a child orchestration: created at the first poll, given up when dropped before its result.
+    pub fn child(
+        &self,
+        name: impl Into<Arc<str>>,
+        input: Payload,
+        options: ChildOptions,
+    ) -> ChildCall {
+        ChildCall::new(self.shared.clone(), name.into(), input, options)
+    }
+
+    /// Starts a child orchestration that nobody waits for, when this turn is committed.
+    ///
+    /// # Errors
+    ///
+    /// Where the input is too large.
+    pub fn start_child(
+        &self,
+        name: impl Into<Arc<str>>,
+        input: Payload,
+        options: ChildOptions,
+    ) -> Result<InstanceId, Failure> {
+        child::start(&self.shared, name.into(), input, options)
     }
 
     /// A timer that fires at or after `due`: set at the first poll, cancelled when dropped before.
@@ -300,7 +333,11 @@ impl Context {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn key(&self) -> &ExecutionKey {
+        &self.key
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while the lock is held ends the orchestration; its state is only read after that.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -315,6 +352,7 @@ impl State {
         self.started_at = at;
         self.version.clone_from(&started.version);
         self.tags.clone_from(&started.tags);
+        self.parent.clone_from(&started.parent);
     }
 
     pub(super) fn set_replaying(&mut self, replaying: bool) {
@@ -442,13 +480,13 @@ impl State {
             .collect()
     }
 
-    fn number(&mut self) -> CallNumber {
+    pub(super) fn number(&mut self) -> CallNumber {
         let call = self.next_call;
         self.next_call = call.next();
         call
     }
 
-    fn ask(&mut self, action: Action) {
+    pub(super) fn ask(&mut self, action: Action) {
         if self.actions.len() >= limits::TURN_ACTIONS_MAX {
             self.break_with(Failure::limit(format!(
                 "one turn asked for more than {} actions; work in batches, or use buffer_unordered \
@@ -460,7 +498,7 @@ impl State {
         self.actions.push(action);
     }
 
-    fn open(&mut self, call: CallNumber, waker: &Waker) {
+    pub(super) fn open(&mut self, call: CallNumber, waker: &Waker) {
         if self.calls.len() >= limits::OPEN_CALLS_MAX {
             self.break_with(Failure::limit(format!(
                 "more than {} calls are open at once; work in batches",
@@ -472,7 +510,11 @@ impl State {
     }
 
     /// Takes the result of a call, or keeps the newest waker.
-    fn poll(&mut self, call: CallNumber, waker: &Waker) -> Poll<Result<Payload, Failure>> {
+    pub(super) fn poll(
+        &mut self,
+        call: CallNumber,
+        waker: &Waker,
+    ) -> Poll<Result<Payload, Failure>> {
         match self.calls.get_mut(&call) {
             Some(Slot::Waiting(kept)) => {
                 kept.clone_from(waker);
@@ -486,7 +528,7 @@ impl State {
         }
     }
 
-    fn drop_call(&mut self, call: CallNumber) {
+    pub(super) fn drop_call(&mut self, call: CallNumber) {
         if let Some(Slot::Waiting(_)) = self.calls.remove(&call) {
             self.waiting -= 1;
             if self.polling {
@@ -501,18 +543,18 @@ impl State {
     }
 }
 
-fn oversized(payload: &Payload) -> bool {
+pub(super) fn oversized(payload: &Payload) -> bool {
     payload.bytes() > limits::PAYLOAD_BYTES_MAX
 }
 
-fn payload_sentence(what: &str) -> String {
+pub(super) fn payload_sentence(what: &str) -> String {
     format!(
         "{what} is larger than {} MiB; store the data elsewhere and pass a reference",
         limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
     )
 }
 
-enum Step<T> {
+pub(super) enum Step<T> {
     Asking(T),
     Waiting(CallNumber),
     Done,

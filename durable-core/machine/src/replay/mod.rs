@@ -5,6 +5,7 @@
 //! history through the same path and compares the actions with the recorded decisions.
 
 mod action;
+mod child;
 mod context;
 mod waker;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 pub use action::Action;
+pub use child::{ChildCall, ChildOptions};
 pub use context::{ActivityCall, Context, EventWait, Timer};
 pub use waker::ForeignWake;
 use waker::RootWaker;

@@ -10,9 +10,9 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use serde::{Deserialize, Serialize};
 
 use super::combine::{Child, Winner, glance, join_all, race, unordered};
-use super::script::{Script, Step, Work};
-use crate::model::{Attempt, Failure, FailureClass, Payload};
-use crate::replay::{Context, OrchestratorFn};
+use super::script::{self, Script, Step, Work};
+use crate::model::{Attempt, Failure, FailureClass, ParentClose, Payload};
+use crate::replay::{ChildOptions, Context, OrchestratorFn};
 
 /// Registered by every worker.
 pub(super) const SCRIPTED: &str = "scripted";
@@ -154,6 +154,19 @@ fn run(ctx: Context, step: Step) -> Child {
                 ctx.send_event(to, name, payload);
                 Ok("sent".into())
             }
+            Step::Child(child) => {
+                let must = child.must;
+                let (name, input, options) = child_of(*child);
+                match ctx.child(name, input, options).await {
+                    Ok(output) => Ok(format!("child {}", output.json())),
+                    Err(failure) if must => Err(failure),
+                    Err(failure) => Ok(format!("child failed: {failure}")),
+                }
+            }
+            Step::Detach(child) => {
+                let (name, input, options) = child_of(*child);
+                ctx.start_child(name, input, options).map(|id| format!("began {id}"))
+            }
             Step::Foreign => {
                 Foreign.await;
                 Ok("never".into())
@@ -172,6 +185,13 @@ fn run(ctx: Context, step: Step) -> Child {
             }
         }
     })
+}
+
+fn child_of(child: script::Child) -> (&'static str, Payload, ChildOptions) {
+    let name = if child.rare { RARE } else { SCRIPTED };
+    let close = if child.abandon { ParentClose::Abandon } else { ParentClose::Terminate };
+    let input = Payload::of(&child.script).expect("a script is JSON");
+    (name, input, ChildOptions { id: child.id, close })
 }
 
 async fn sleep(ctx: &Context, micros: i64) {

@@ -132,6 +132,21 @@ planted_bugs! {
     OldExecutionAnswers,
     /// A new owner takes an execution whose first turn has not run for one that ran it.
     FirstTurnForgotten,
+    // Children.
+    /// A parent sends the start of its child twice.
+    ChildStartedTwice,
+    /// The start of a child takes the place of an active instance.
+    ChildReplacesActive,
+    /// The end of a child is told to nobody.
+    ChildEndForgotten,
+    /// A child's result reaches a later run of its parent.
+    ChildAnswersLaterRun,
+    /// Children go on when their parent has ended.
+    TerminateNotPassedOn,
+    /// A parent's terminate reaches a later run of its child's id.
+    TerminateReachesLaterRun,
+    /// The store lets a child take the id of a start that was accepted.
+    AcceptedStartIgnored,
 
     // Commits and the store.
     /// A store takes commits of an owner that was fenced off.

@@ -69,6 +69,10 @@ pub(super) enum Step {
         name: String,
         token: u64,
     },
+    /// A child that does what its own script says.
+    Child(Box<Child>),
+    /// The same, and nobody waits for it.
+    Detach(Box<Child>),
     /// Awaits something of another runtime.
     Foreign,
     Panic,
@@ -81,6 +85,17 @@ pub(super) enum Step {
     },
     /// Ends the execution; the next one does this.
     Continue(Box<Script>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Child {
+    pub(super) script: Script,
+    /// Of an orchestrator that not every worker has.
+    pub(super) rare: bool,
+    pub(super) id: Option<InstanceId>,
+    pub(super) abandon: bool,
+    /// Its failure ends the parent.
+    pub(super) must: bool,
 }
 
 /// The input of an activity: it says what its body does.
@@ -111,14 +126,21 @@ pub(super) struct Author {
     /// Token of the script that is drawn, and how many executions it may still continue with.
     drawn: u64,
     generations_left: u32,
-    /// Kinds of steps that this seed has: not every seed continues as new.
+    /// Kinds of steps that this seed has: not every seed continues as new, or has children.
     kinds: u64,
+    /// Children under children, at most.
+    levels_left: u32,
 }
 
-/// Kinds of steps, those that continue as new last: two thirds of the seeds have them. The others draw what they
-/// drew before there were any, so that a seed which is known for something stays known for it.
-const KINDS: u64 = 20;
+/// Kinds of steps, those that need more than one execution or instance last: two thirds of the seeds have them.
+/// The others draw what they drew before there were any, so that a seed which is known for something stays known
+/// for it.
+const KINDS: u64 = 22;
 const KINDS_OF_ONE_EXECUTION: u64 = 18;
+
+/// Generations below a client's instance.
+const LEVELS_MAX: u32 = 4;
+
 /// Scripts stay small: many instances of few steps meet more interleavings than one of many.
 const STEPS_MAX: usize = 60;
 
@@ -137,6 +159,7 @@ impl Author {
             drawn: 0,
             generations_left: 0,
             kinds,
+            levels_left: LEVELS_MAX,
         }
     }
 
@@ -251,7 +274,41 @@ impl Author {
                 let (new, old) = (Box::new(self.leaf()), Box::new(self.leaf()));
                 Step::Patched { id, new, old }
             }
+            20 | 21 if nests && self.levels_left > 0 => self.child(),
             _ => self.leaf(),
+        }
+    }
+
+    fn child(&mut self) -> Step {
+        self.levels_left -= 1;
+        // Executions of the child carry its token, not its parent's.
+        let token = self.token();
+        let parent = std::mem::replace(&mut self.drawn, token);
+        let count = 1 + self.rng.index(3);
+        let steps = (0..count).map(|_| self.step(2)).collect();
+        self.drawn = parent;
+        self.levels_left += 1;
+        let id = match self.rng.below(10) {
+            // An id that clients use, too.
+            0 | 1 => Some(self.rng.pick(&self.receivers).clone()),
+            // One that children have to share.
+            2 | 3 => {
+                let id = format!("k{}", self.rng.below(3));
+                Some(InstanceId::new(id).expect("letters and digits"))
+            }
+            _ => None,
+        };
+        let child = Child {
+            script: Script { token, steps },
+            rare: self.rng.chance(150),
+            id,
+            abandon: self.rng.chance(200),
+            must: self.rng.chance(150),
+        };
+        if self.rng.chance(200) {
+            Step::Detach(Box::new(child))
+        } else {
+            Step::Child(Box::new(child))
         }
     }
 

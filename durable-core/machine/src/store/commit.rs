@@ -131,6 +131,10 @@ pub enum Begins {
     Fresh,
     /// It begins from its acceptance, which goes, with all rows of earlier runs of the id.
     Accepted,
+    /// It begins because another instance asked for it under an id of its choice: no acceptance is stored of
+    /// it, and all rows of earlier runs of the id go. Where a start of the id was accepted meanwhile the whole
+    /// commit is refused: the partition has to look again.
+    Asked,
 }
 
 impl Begins {
@@ -166,7 +170,7 @@ impl InstanceWrite {
         let beginning = match self.begins {
             Begins::No => 0,
             Begins::Fresh => 1,
-            Begins::Accepted => 3,
+            Begins::Accepted | Begins::Asked => 3,
         };
         beginning
             + usize::from(self.history.is_some())

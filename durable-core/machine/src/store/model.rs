@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, Commit, Head, HistoryPage, HistoryRow,
-    HistoryToken, InstanceWrite, ListPage, ListQuery, ListToken, RowChange, SendOutcome, Snapshot,
-    StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, Begins, Commit, Head, HistoryPage,
+    HistoryRow, HistoryToken, InstanceWrite, ListPage, ListQuery, ListToken, RowChange, SendOutcome,
+    Snapshot, StoredInstance, TimerPage, WorkResult,
 };
 use crate::model::{
     Acceptance, CommitNumber, Envelope, EnvelopeId, EventSeq, ExecutionNumber, Fence, InstanceId,
@@ -24,6 +24,9 @@ pub enum Refusal {
         /// The newest fence.
         newest: Fence,
     },
+    /// The commit begins a run under an id for which a start was accepted meanwhile. What its partition has in
+    /// memory is older than what is stored.
+    Outdated(String),
     /// The commit contradicts what is stored. A correct engine never causes it.
     Contradiction(String),
 }
@@ -435,6 +438,13 @@ impl StoreModel {
             if write.status.is_none() || write.history.is_none() {
                 return contradiction("begins without status row or history");
             }
+            let accepted = self.acceptances.contains_key(id) && !before.begun.contains_key(id);
+            if write.begins == Begins::Asked && accepted && !planted!(AcceptedStartIgnored) {
+                return Err(Refusal::Outdated(format!(
+                    "commit {}: {}: a start of the id was accepted meanwhile",
+                    commit.number, write.key
+                )));
+            }
             before.begun.insert(id, write.key.run);
             return Ok(());
         }
@@ -516,7 +526,8 @@ impl StoreModel {
 
     fn take_acceptance(&mut self, write: &InstanceWrite) {
         let id = &write.key.instance;
-        if let Some((_, acceptance)) = self.acceptances.get(id)
+        if write.begins != Begins::Asked
+            && let Some((_, acceptance)) = self.acceptances.get(id)
             && acceptance.run <= write.key.run
         {
             self.begun.insert(id.clone(), (acceptance.nonce, write.key.run));

@@ -9,7 +9,7 @@ use durable_machine::model::{
     EventSeq, ExecutionNumber, Fence, InstanceId, PartitionId, RuntimeStatus, StatusRow, Timestamp,
 };
 use durable_machine::store::{
-    Commit, Consumed, HistoryAppend, InstanceWrite, OutboxWrite, RowChange,
+    Begins, Commit, Consumed, HistoryAppend, InstanceWrite, OutboxWrite, RowChange,
 };
 
 use super::super::StoreError;
@@ -116,7 +116,13 @@ impl One<'_, '_> {
             return Err(self.contradiction("begins without status row or history"));
         };
         let id = &self.write.key.instance;
-        let nonce = self.accepted()?;
+        let nonce = match self.write.begins {
+            Begins::Asked if self.was_accepted()? => {
+                return Err(self.contradiction("a start of the id was accepted meanwhile"));
+            }
+            Begins::Asked => None,
+            Begins::No | Begins::Fresh | Begins::Accepted => self.accepted()?,
+        };
         let due = self.write.timer.as_ref().and_then(|timer| timer.to);
         let entry = match self.tx.entry(id)? {
             // The row that its acceptance made.
@@ -154,6 +160,12 @@ impl One<'_, '_> {
         self.in_flight(entry.key)?;
         self.tx.state.keys.set(id, entry);
         Ok(())
+    }
+
+    /// Whether a start of the id waits that this run does not come from.
+    fn was_accepted(&self) -> Result<bool, Failure> {
+        let id = self.write.key.instance.as_str();
+        Ok(self.tx.conn.prepare_cached("SELECT 1 FROM acceptances WHERE id = ?1")?.exists([id])?)
     }
 
     /// Takes the acceptance that this run comes from.

@@ -11,10 +11,11 @@ use futures::{FutureExt, select_biased};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::model::ParentClose;
 use crate::model::{
     ActivityOptions, Failure, FailureClass, InstanceId, Payload, RetryPolicy, Timestamp,
 };
-use crate::replay::{ActivityCall, Context, OrchestratorFn};
+use crate::replay::{ActivityCall, ChildCall, ChildOptions, Context, OrchestratorFn};
 
 type Outcome = Result<Payload, Failure>;
 
@@ -99,6 +100,12 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("again_and_again", code(again_and_again));
     add("again_ignored", code(again_ignored));
     add("again_with_work", code(again_with_work));
+    add("parent", code(parent));
+    add("parent_of_two", code(parent_of_two));
+    add("tree", code(tree));
+    add("drops_child", code(drops_child));
+    add("leaves_child", code(leaves_child));
+    add("starts_child", code(starts_child));
     // Other versions of `chain`.
     add("chain_patched", code(chain_patched));
     add("chain_renamed", code(chain_renamed));
@@ -648,4 +655,76 @@ async fn golden(ctx: Context, input: Value) -> Outcome {
     };
     ctx.sleep(secs(5)).await;
     Ok(payload(&json!([told, ctx.random(), ctx.now().since(ctx.started_at()).as_secs()])))
+}
+
+/// The child that the input describes: `name`, `input`, `id`, `abandon`.
+fn described(input: &Value) -> (String, Payload, ChildOptions) {
+    let close = match input["abandon"].as_bool() {
+        Some(true) => ParentClose::Abandon,
+        Some(false) | None => ParentClose::Terminate,
+    };
+    let id = input["id"].as_str().map(|id| InstanceId::new(id).expect("valid"));
+    let name = input["name"].as_str().expect("a name").to_owned();
+    (name, payload(&input["input"]), ChildOptions { id, close })
+}
+
+fn child(ctx: &Context, input: &Value) -> ChildCall {
+    let (name, input, options) = described(input);
+    ctx.child(name, input, options)
+}
+
+/// Waits for its child, and says how it came out.
+async fn parent(ctx: Context, input: Value) -> Outcome {
+    Ok(match child(&ctx, &input).await {
+        Ok(output) => payload(&json!({ "ok": value(&output) })),
+        Err(failure) => payload(&json!({ "kind": failure.kind })),
+    })
+}
+
+/// Two children at once.
+async fn parent_of_two(ctx: Context, input: Value) -> Outcome {
+    let (left, right) = futures::join!(child(&ctx, &input["left"]), child(&ctx, &input["right"]));
+    Ok(payload(&json!([value(&left?), value(&right?)])))
+}
+
+/// As many generations below it as the input says; the last waits for an event.
+async fn tree(ctx: Context, input: Value) -> Outcome {
+    let generations = input.as_u64().expect("a number");
+    if generations == 0 {
+        return Ok(ctx.event("go").await);
+    }
+    let id = Some(InstanceId::new(format!("g{generations}")).expect("valid"));
+    let options = ChildOptions { id, close: ParentClose::Terminate };
+    ctx.child("tree", payload(&(generations - 1)), options).await
+}
+
+/// Gives its child ten seconds, and goes on.
+async fn drops_child(ctx: Context, input: Value) -> Outcome {
+    let winner = match select(child(&ctx, &input), ctx.sleep(secs(10))).await {
+        Either::Left(_) => "child",
+        Either::Right(_) => "timer",
+    };
+    ctx.event("go").await;
+    Ok(payload(winner))
+}
+
+/// Ends, as the input says, without waiting for its child.
+async fn leaves_child(ctx: Context, input: Value) -> Outcome {
+    let mut left = child(&ctx, &input);
+    assert!(futures::poll!(&mut left).is_pending());
+    ctx.event("go").await;
+    if input["fail"].as_bool() == Some(true) {
+        return Err(application("Gone", "left a child behind"));
+    }
+    Ok(payload("ended"))
+}
+
+/// Starts a child and forgets it.
+async fn starts_child(ctx: Context, input: Value) -> Outcome {
+    let (name, child_input, options) = described(&input);
+    let id = ctx.start_child(name, child_input, options)?;
+    if input["waits"].as_bool() == Some(true) {
+        ctx.event("go").await;
+    }
+    Ok(payload(id.as_str()))
 }

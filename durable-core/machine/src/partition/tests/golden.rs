@@ -15,9 +15,9 @@ use crate::codec::{self, DecodeError, EventEncoder};
 use crate::model::{
     Acceptance, ActivityOptions, ActivityScheduled, CallNumber, ChildCreated, Command, Envelope,
     EnvelopeId, Event, EventKind, ExecutionKey, ExecutionNumber, ExecutionStarted, Failure,
-    FailureClass, Hold, HoldReason, Message, MessageBody, MessageNumber, ParentLink, PartitionId,
-    Payload, RetryPolicy, ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
-    TraceContext, UnconsumedEvent,
+    FailureClass, Hold, HoldReason, Message, MessageBody, MessageNumber, ParentClose, ParentLink,
+    PartitionId, Payload, RetryPolicy, ReusePolicy, RunNumber, RuntimeStatus, StartNonce,
+    StatusRow, Timestamp, TraceContext, UnconsumedEvent,
 };
 use crate::partition::run::InFlight;
 use crate::replay::Orchestration;
@@ -41,6 +41,7 @@ fn parent() -> ParentLink {
         run: RunNumber(1_700_000_000_000_000),
         execution: ExecutionNumber(1),
         call: CallNumber(4),
+        detached: false,
     }
 }
 
@@ -132,6 +133,7 @@ fn every_event() -> Vec<Event> {
             instance: id("child-1"),
             input: json("1"),
             detached: false,
+            close: ParentClose::Terminate,
         })),
         EventKind::ChildCreated(Box::new(ChildCreated {
             call,
@@ -139,6 +141,7 @@ fn every_event() -> Vec<Event> {
             instance: id("child-2"),
             input: json("1"),
             detached: true,
+            close: ParentClose::Terminate,
         })),
         EventKind::ChildCompleted { call, execution: ExecutionNumber(0), output: json("2") },
         EventKind::ChildFailed {
@@ -420,6 +423,32 @@ fn in_flight() -> Vec<Vec<u8>> {
         stored.in_flight.expect("work in flight")
     })
     .to_vec()
+}
+
+/// What format 1 came to say of children later; left out where it says nothing new.
+#[test]
+fn what_a_child_was_asked_for_with_is_written_as_ever() {
+    let created = EventKind::ChildCreated(Box::new(ChildCreated {
+        call: CallNumber(3),
+        name: "child".into(),
+        instance: id("child-1"),
+        input: json("1"),
+        detached: true,
+        close: ParentClose::Abandon,
+    }));
+    let link = ParentLink { detached: true, ..parent() };
+    for (written, value) in [
+        (
+            r#"{"ChildCreated":{"call":3,"name":"child","instance":"child-1","input":1,"detached":true,"close":"Abandon"}}"#,
+            serde_json::to_string(&created).expect("JSON"),
+        ),
+        (
+            r#"{"instance":"parent ü","run":1700000000000000,"execution":1,"call":4,"detached":true}"#,
+            serde_json::to_string(&link).expect("JSON"),
+        ),
+    ] {
+        assert_eq!(value, written);
+    }
 }
 
 #[test]

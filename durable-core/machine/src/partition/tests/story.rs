@@ -711,7 +711,10 @@ impl World {
 
     /// The instance that is named next, or the last that was started.
     fn instance(&self, words: &mut Words<'_>) -> InstanceId {
-        if self.ids.iter().any(|id| id == words.peek()) {
+        let is_there = |id| self.store.status(&id).is_some();
+        let named = self.ids.iter().any(|id| id == words.peek())
+            || InstanceId::new(words.peek()).is_ok_and(is_there);
+        if named {
             return id(words.word());
         }
         id(self.ids.last().expect("an instance was started"))
@@ -1506,9 +1509,9 @@ fn short(event: &Event) -> &'static str {
         EventKind::ExecutionFailed { .. } => "failed",
         EventKind::ContinuedAsNew { .. } => "continued",
         EventKind::Patched { .. } => "patched",
-        EventKind::ChildCreated(_)
-        | EventKind::ChildCompleted { .. }
-        | EventKind::ChildFailed { .. } => "other",
+        EventKind::ChildCreated(_) => "child",
+        EventKind::ChildCompleted { .. } => "child-result",
+        EventKind::ChildFailed { .. } => "child-failure",
     }
 }
 

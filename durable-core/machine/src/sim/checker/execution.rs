@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Body, Verdict, holds, last, work};
 use crate::codec;
 use crate::model::{
-    ActivityScheduled, CallNumber, Event, EventKind, ExecutionKey, ExecutionStarted, Failure,
-    FailureClass, Payload, RuntimeStatus, StatusRow, Timestamp,
+    ActivityScheduled, CallNumber, ChildCreated, Event, EventKind, ExecutionKey, ExecutionStarted,
+    Failure, FailureClass, Payload, RuntimeStatus, StatusRow, Timestamp,
 };
 use crate::store::HistoryRow;
 
@@ -16,6 +16,7 @@ pub(super) struct Archived {
     pub(super) events: Vec<Event>,
     calls: BTreeMap<CallNumber, Call>,
     timers: BTreeMap<CallNumber, (Timestamp, State)>,
+    children: BTreeMap<CallNumber, Child>,
     suspended: bool,
     pub(super) ended: bool,
     /// It began before its time: only an end by a client can be the reason.
@@ -26,6 +27,20 @@ pub(super) struct Archived {
 struct Call {
     scheduled: ActivityScheduled,
     state: State,
+}
+
+/// A child that the execution asked for.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) created: ChildCreated,
+    state: State,
+}
+
+impl Child {
+    /// Whether its parent waits for it, as far as its history says.
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,10 +179,11 @@ impl Archived {
                 *state = State::Done;
             }
             EventKind::CallCancelled { call } => {
-                let state = match (self.calls.get_mut(call), self.timers.get_mut(call)) {
-                    (Some(open), _) => &mut open.state,
-                    (None, Some((_, state))) => state,
-                    (None, None) => return Err(format!("cancel of {call}, which is nothing")),
+                let open = self.calls.get_mut(call).map(|call| &mut call.state);
+                let open = open.or_else(|| self.timers.get_mut(call).map(|(_, state)| state));
+                let open = open.or_else(|| self.children.get_mut(call).map(|c| &mut c.state));
+                let Some(state) = open else {
+                    return Err(format!("cancel of {call}, which is nothing"));
                 };
                 holds(*state != State::Cancelled, || format!("{call} was cancelled twice"))?;
                 *state = State::Cancelled;
@@ -175,10 +191,22 @@ impl Archived {
             EventKind::EventSent { call, .. } => self.number_is_new(*call)?,
             EventKind::ExecutionSuspended { .. } => self.suspended = true,
             EventKind::ExecutionResumed { .. } => self.suspended = false,
+            EventKind::ChildCreated(created) => {
+                self.number_is_new(created.call)?;
+                let child = Child { created: (**created).clone(), state: State::Open };
+                self.children.insert(created.call, child);
+            }
+            EventKind::ChildCompleted { call, .. } | EventKind::ChildFailed { call, .. } => {
+                let child = self
+                    .children
+                    .get_mut(call)
+                    .ok_or_else(|| format!("I4: a result of {call}, which is no child"))?;
+                holds(child.state == State::Open && !child.created.detached, || {
+                    format!("I4: a result of child {call}, which was {:?}", child.state)
+                })?;
+                child.state = State::Done;
+            }
             EventKind::EventRaised { .. }
-            | EventKind::ChildCreated(_)
-            | EventKind::ChildCompleted { .. }
-            | EventKind::ChildFailed { .. }
             | EventKind::Patched { .. }
             | EventKind::ExecutionTerminated { .. }
             | EventKind::ExecutionCompleted { .. }
@@ -190,9 +218,10 @@ impl Archived {
     }
 
     fn number_is_new(&self, call: CallNumber) -> Verdict {
-        holds(!self.calls.contains_key(&call) && !self.timers.contains_key(&call), || {
-            format!("I3: the number {call} was given twice")
-        })
+        let given = self.calls.contains_key(&call)
+            || self.timers.contains_key(&call)
+            || self.children.contains_key(&call);
+        holds(!given, || format!("I3: the number {call} was given twice"))
     }
 
     fn settle(&mut self, call: CallNumber) -> Verdict {
@@ -209,6 +238,15 @@ impl Archived {
 
     pub(super) fn scheduled(&self, call: CallNumber) -> Option<&ActivityScheduled> {
         self.calls.get(&call).map(|call| &call.scheduled)
+    }
+
+    /// The children that it asked for.
+    pub(super) fn children(&self) -> impl Iterator<Item = &Child> {
+        self.children.values()
+    }
+
+    pub(super) fn child(&self, call: CallNumber) -> Option<&Child> {
+        self.children.get(&call)
     }
 
     /// Status row and history say the same.

@@ -2,6 +2,7 @@
 //! bodies of activities ran, and what the store holds, read through the codec. Of the partition it knows
 //! nothing.
 
+mod children;
 mod execution;
 mod generations;
 mod last;
@@ -136,6 +137,7 @@ impl Checker {
             self.note_offered(write);
             self.look_at_closed(commit.partition, write, store)?;
             self.look_at(commit.partition, &write.key.instance, store)?;
+            self.children_said(&write.key, before)?;
             for (instance, token) in self.sent_since(&write.key, before) {
                 let raised = Raised {
                     meant: None,

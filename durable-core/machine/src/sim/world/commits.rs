@@ -114,6 +114,7 @@ impl World {
                 Ok(Outcome::Applied)
             }
             Err(Refusal::Fenced { .. }) => Ok(Outcome::Fenced),
+            Err(Refusal::Outdated(_)) => Ok(Outcome::Outdated),
             Err(Refusal::Contradiction(what)) => Err(format!("I3: the store refuses: {what}")),
         }
     }
@@ -169,7 +170,7 @@ impl World {
                 }
                 self.schedule_step(id);
             }
-            Outcome::Fenced | Outcome::Unknown => {
+            Outcome::Fenced | Outcome::Unknown | Outcome::Outdated => {
                 self.tell(format_args!("{id}: commit {number} is {outcome:?}"));
                 self.drop_owner(id, SECOND);
             }

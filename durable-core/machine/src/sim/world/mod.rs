@@ -66,6 +66,8 @@ enum Outcome {
     Applied,
     Fenced,
     Unknown,
+    /// It takes an id of which the store knows more than the owner did.
+    Outdated,
 }
 
 enum Happening {
@@ -197,6 +199,7 @@ impl World {
         for round in 0.. {
             while self.next_within(i64::MAX)? {}
             Checker::no_timer_is_left(&self.store)?;
+            self.checker.no_orphan_runs(&self.store)?;
             if !self.help_those_who_wait()? {
                 break;
             }

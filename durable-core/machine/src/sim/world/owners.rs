@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{DAY, Delivery, EPOCH, Happening, MINUTE, SECOND, Verdict, World};
-use crate::model::{ExecutionKey, Fence, InstanceId, PartitionId, Timestamp};
+use crate::model::{ExecutionKey, Fence, InstanceId, MessageBody, PartitionId, Timestamp};
 use crate::partition::{Config, Effect, Input, Partition, Registry, Turned};
 use crate::replay::{ForeignWake, OrchestratorFn};
 use crate::sim::checker::Checker;
@@ -531,10 +531,17 @@ impl fmt::Display for Words<'_> {
             Delivery::Message(message) => {
                 write!(
                     f,
-                    "message {} from {} for {}",
+                    "message {} from {} for {}: {}",
                     message.number,
                     message.from,
-                    message.body.instance()
+                    message.body.instance(),
+                    match &message.body {
+                        MessageBody::Raise { name, input, .. } => format!("{name} {input:?}"),
+                        MessageBody::StartChild(_) => "start".into(),
+                        MessageBody::ChildEnded { parent, .. } =>
+                            format!("child {} ended", parent.call),
+                        MessageBody::TerminateChild { .. } => "terminate".into(),
+                    }
                 )
             }
             Delivery::Confirmed(by, upto) => write!(f, "{by} confirms up to {upto}"),

@@ -199,8 +199,11 @@ impl World {
             }
             Wish::Damage(instance) => {
                 let rows = self.store.history(&instance).unwrap_or_default();
-                let active =
-                    self.store.status(&instance).is_some_and(|row| !row.status.is_terminal());
+                // A parent would wait for ever for a child that nobody can read.
+                let active = self
+                    .store
+                    .status(&instance)
+                    .is_some_and(|row| !row.status.is_terminal() && row.parent.is_none());
                 if active && !rows.is_empty() && self.fault(Fault::Damage) {
                     self.tell(format_args!("the history of {instance} is damaged"));
                     let bit = self.rng.below(8);

@@ -1,0 +1,464 @@
+//! Children: how they begin, answer, and end with their parents. Over one partition and over two.
+
+use super::story::{check, id};
+
+/// Two ids that lie in different partitions of two, told over one partition and over two.
+fn both(story: impl Fn(u16) -> String) {
+    assert_ne!(id("mother").partition(2), id("baby").partition(2), "choose other names");
+    for partitions in [1, 2] {
+        check(&story(partitions));
+    }
+}
+
+#[test]
+fn a_child_runs_and_its_parent_gets_its_result() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"echo","input":7,"id":"baby"}}
+            expect  completed baby 7
+            expect  completed mother {{"ok":7}}
+            expect  history mother started child child-result completed
+            expect  history baby started completed
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_child_without_an_id_gets_one_that_no_other_has() {
+    let made =
+        |run: &str| format!("partitions 2\nstart {run} parent {{\"name\":\"echo\",\"input\":7}}");
+    for parent in ["mother", "father", "m"] {
+        check(&format!(
+            "{}\nexpect completed {parent} {{\"ok\":7}}\nexpect history {parent} started child child-result completed",
+            made(parent)
+        ));
+    }
+}
+
+#[test]
+fn a_failed_child_fails_its_call_with_its_own_failure() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"refuse","id":"baby"}}
+            expect  failed baby Refused no
+            expect  completed mother {{"kind":"Refused"}}
+            expect  history mother started child child-failure completed
+            "#
+        )
+    });
+}
+
+#[test]
+fn children_work_and_wait_as_any_instance_does() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"chain","input":1,"id":"baby"}}
+            expect  call a
+            answer  a ok 2
+            expect  call b
+            answer  b ok 3
+            expect  call c
+            answer  c ok 4
+            expect  completed mother {{"ok":4}}
+            "#
+        )
+    });
+}
+
+#[test]
+fn several_children_run_at_once() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent_of_two {{"left":{{"name":"wait","input":["go"],"id":"baby"}},"right":{{"name":"wait","input":["go"],"id":"heir"}}}}
+            expect  running heir
+            event   heir go 2
+            expect  completed heir [2]
+            expect  running mother
+            event   baby go 1
+            expect  completed mother [[1],[2]]
+            expect  history mother started child child child-result child-result completed
+            "#
+        )
+    });
+}
+
+#[test]
+fn the_id_of_an_active_instance_is_refused_and_that_of_an_ended_one_is_taken() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   baby wait ["go"]
+            start   mother parent {{"name":"echo","input":7,"id":"baby"}}
+            expect  completed mother {{"kind":"InstanceInUse"}}
+            expect  running baby
+            event   baby go 1
+            expect  completed baby [1]
+            start   mother parent {{"name":"echo","input":7,"id":"baby"}} reuse refuse
+            expect  completed mother {{"ok":7}}
+            expect  completed baby 7
+            expect  history baby started completed
+            "#
+        )
+    });
+}
+
+#[test]
+fn an_instance_cannot_be_its_own_child() {
+    check(
+        r#"
+        start   mother parent {"name":"echo","id":"mother"}
+        expect  completed mother {"kind":"InstanceInUse"}
+        "#,
+    );
+}
+
+#[test]
+fn a_later_run_of_a_childs_id_answers_to_nobody() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent_of_two {{"left":{{"name":"echo","input":1,"id":"baby"}},"right":{{"name":"wait","input":["go"],"id":"heir"}}}}
+            expect  running heir
+            expect  completed baby 1
+            start   baby wait ["go"] reuse refuse
+            event   baby go 2
+            expect  completed baby [2]
+            expect  running mother
+            event   heir go 3
+            expect  completed mother [1,[3]]
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_child_that_gives_way_to_another_start_fails_its_call() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+            expect  running baby
+            start   baby echo 5 reuse replace
+            expect  completed baby 5
+            expect  completed mother {{"kind":"Replaced"}}
+            "#
+        )
+    });
+}
+
+#[test]
+fn terminating_a_parent_terminates_four_generations() {
+    for partitions in [1, 2, 3] {
+        check(&format!(
+            r#"
+            partitions {partitions}
+            start   mother tree 4
+            expect  running g4
+            expect  running g1
+            terminate mother enough
+            expect  terminated mother "enough"
+            expect  terminated g4 "its parent mother has ended"
+            expect  terminated g3 "its parent g4 has ended"
+            expect  terminated g2 "its parent g3 has ended"
+            expect  terminated g1 "its parent g2 has ended"
+            "#
+        ));
+    }
+}
+
+#[test]
+fn a_result_comes_up_through_four_generations() {
+    check(
+        r#"
+        partitions 3
+        start   mother tree 4
+        expect  running g1
+        event   g1 go 9
+        expect  completed g1 9
+        expect  completed mother 9
+        "#,
+    );
+}
+
+#[test]
+fn a_terminated_child_fails_its_call() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+            expect  running baby
+            terminate baby enough
+            expect  terminated baby "enough"
+            expect  completed mother {{"kind":"Terminated"}}
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_dropped_call_terminates_its_child_unless_it_goes_on_by_itself() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother drops_child {{"name":"wait","input":["go"],"id":"baby"}}
+            expect  running baby
+            time    +10s
+            expect  terminated baby "mother no longer waits for it"
+            event   mother go
+            expect  completed mother "timer"
+            expect  history mother started child timer fired cancelled raised completed
+            "#
+        )
+    });
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother drops_child {{"name":"wait","input":["go"],"id":"baby","abandon":true}}
+            expect  running baby
+            time    +10s
+            expect  running baby
+            event   baby go 1
+            expect  completed baby [1]
+            expect  running mother
+            event   mother go
+            expect  completed mother "timer"
+            "#
+        )
+    });
+}
+
+#[test]
+fn children_that_nobody_waits_for_end_with_their_parent_or_go_on() {
+    for (fail, ended) in [("false", "completed mother"), ("true", "failed mother Gone")] {
+        both(|partitions| {
+            format!(
+                r#"
+                partitions {partitions}
+                start   mother leaves_child {{"name":"wait","input":["go"],"id":"baby","fail":{fail}}}
+                expect  running baby
+                event   mother go
+                expect  {ended}
+                expect  terminated baby "its parent mother has ended"
+                "#
+            )
+        });
+        both(|partitions| {
+            format!(
+                r#"
+                partitions {partitions}
+                start   mother leaves_child {{"name":"wait","input":["go"],"id":"baby","fail":{fail},"abandon":true}}
+                expect  running baby
+                event   mother go
+                expect  {ended}
+                event   baby go 1
+                expect  completed baby [1]
+                "#
+            )
+        });
+    }
+}
+
+#[test]
+fn a_detached_child_tells_nobody_and_outlives_its_parent_if_asked() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother starts_child {{"name":"wait","input":["go"],"id":"baby","abandon":true}}
+            expect  running baby
+            expect  completed mother "baby"
+            expect  history mother started child completed
+            event   baby go 1
+            expect  completed baby [1]
+            "#
+        )
+    });
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother starts_child {{"name":"wait","input":["go"],"id":"baby","waits":true}}
+            expect  running baby
+            terminate mother
+            expect  terminated mother
+            expect  terminated baby "its parent mother has ended"
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_child_without_code_is_held_with_its_start_and_runs_when_there_is_code() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            faults  evict
+            code    echo is nothing
+            start   mother parent {{"name":"echo","input":7,"id":"baby"}}
+            expect  held baby UnknownOrchestrator
+            expect  running mother
+            code    echo is echo
+            resume  baby
+            expect  completed baby 7
+            expect  history baby started resumed completed
+            expect  completed mother {{"ok":7}}
+            "#
+        )
+    });
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            faults  evict
+            code    echo is nothing
+            start   mother parent {{"name":"echo","input":7,"id":"baby"}}
+            expect  held baby UnknownOrchestrator
+            takeover
+            expect  held baby UnknownOrchestrator
+            code    echo is echo
+            takeover
+            expect  completed mother {{"ok":7}}
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_held_or_suspended_child_is_terminated_with_its_parent() {
+    for trouble in ["code wait is nothing", ""] {
+        for suspend in ["suspend baby", ""] {
+            both(|partitions| {
+                format!(
+                    r#"
+                    partitions {partitions}
+                    faults  evict
+                    {trouble}
+                    start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+                    {suspend}
+                    terminate mother
+                    expect  terminated baby "its parent mother has ended"
+                    "#
+                )
+            });
+        }
+    }
+}
+
+#[test]
+fn a_suspended_parent_takes_the_result_and_goes_on_after_the_resume() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+            expect  running baby
+            suspend mother
+            event   baby go 1
+            expect  completed baby [1]
+            expect  suspended mother
+            expect  history mother started child suspended child-result
+            resume  mother
+            expect  completed mother {{"ok":[1]}}
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_held_parent_keeps_the_result_until_it_runs_again() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            faults  evict
+            start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+            expect  running baby
+            code    parent is nothing
+            takeover
+            event   baby go 1
+            expect  completed baby [1]
+            expect  held mother UnknownOrchestrator
+            expect  history mother started child
+            takeover
+            expect  held mother UnknownOrchestrator
+            code    parent is parent
+            takeover
+            expect  completed mother {{"ok":[1]}}
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_child_whose_history_cannot_be_read_is_terminated_when_it_can_be() {
+    check(
+        r#"
+        faults  live
+        start   mother parent {"name":"wait","input":["go"],"id":"baby"}
+        expect  running baby
+        damage  baby
+        takeover of baby
+        resume  baby
+        expect  held baby Undecodable
+        terminate mother
+        expect  terminated mother
+        expect  held baby Undecodable
+        repair  baby
+        resume  baby
+        expect  terminated baby "its parent mother has ended"
+        "#,
+    );
+}
+
+#[test]
+fn messages_that_come_twice_or_late_change_nothing() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            network doubles
+            start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+            expect  running baby
+            event   baby go 1
+            expect  completed mother {{"ok":[1]}}
+            expect  history baby started raised completed
+            "#
+        )
+    });
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            faults  live
+            network down
+            start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+            takeover
+            network up
+            time    +10s
+            expect  running baby
+            network down
+            event   baby go 1
+            takeover
+            network up
+            time    +10s
+            expect  completed mother {{"ok":[1]}}
+            "#
+        )
+    });
+}

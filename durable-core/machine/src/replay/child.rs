@@ -1,0 +1,127 @@
+//! Child orchestrations, as the code that asks for them sees them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use super::action::Action;
+use super::context::{Shared, State, Step, oversized, payload_sentence};
+use crate::model::{
+    CallNumber, ChildCreated, ExecutionKey, Failure, InstanceId, ParentClose, Payload,
+};
+
+/// What a start of a child asks for beside name and input.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChildOptions {
+    /// The child's id; without one it gets an id that no other child has.
+    pub id: Option<InstanceId>,
+    /// What becomes of it when nobody waits for it any more.
+    pub close: ParentClose,
+}
+
+/// A child orchestration; resolves to its result.
+#[must_use = "futures do nothing unless awaited"]
+pub struct ChildCall {
+    shared: Arc<Shared>,
+    step: Step<Option<(Arc<str>, Payload, ChildOptions)>>,
+}
+
+impl ChildCall {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        name: Arc<str>,
+        input: Payload,
+        options: ChildOptions,
+    ) -> Self {
+        Self { shared, step: Step::Asking(Some((name, input, options))) }
+    }
+}
+
+impl Future for ChildCall {
+    type Output = Result<Payload, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut state = this.shared.lock();
+        match &mut this.step {
+            Step::Asking(asked) => {
+                let Some((name, input, options)) = asked.take() else { return Poll::Pending };
+                if let Err(failure) = fits(&name, &input) {
+                    this.step = Step::Done;
+                    return Poll::Ready(Err(failure));
+                }
+                let created =
+                    created(&mut state, this.shared.key(), name, input, options, Waits::Yes);
+                let call = created.call;
+                state.ask(Action::StartChild(Box::new(created)));
+                state.open(call, cx.waker());
+                this.step = Step::Waiting(call);
+                Poll::Pending
+            }
+            Step::Waiting(call) => {
+                let polled = state.poll(*call, cx.waker());
+                if polled.is_ready() {
+                    this.step = Step::Done;
+                }
+                polled
+            }
+            Step::Done => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for ChildCall {
+    fn drop(&mut self) {
+        if let Step::Waiting(call) = self.step {
+            self.shared.lock().drop_call(call);
+        }
+    }
+}
+
+/// Asks for a child that nobody waits for.
+pub(super) fn start(
+    shared: &Shared,
+    name: Arc<str>,
+    input: Payload,
+    options: ChildOptions,
+) -> Result<InstanceId, Failure> {
+    fits(&name, &input)?;
+    let mut state = shared.lock();
+    let created = created(&mut state, shared.key(), name, input, options, Waits::No);
+    let instance = created.instance.clone();
+    state.ask(Action::StartChild(Box::new(created)));
+    Ok(instance)
+}
+
+#[derive(PartialEq, Eq)]
+enum Waits {
+    Yes,
+    No,
+}
+
+fn fits(name: &str, input: &Payload) -> Result<(), Failure> {
+    if oversized(input) {
+        return Err(Failure::limit(payload_sentence(&format!("the input of child {name:?}"))));
+    }
+    Ok(())
+}
+
+fn created(
+    state: &mut State,
+    key: &ExecutionKey,
+    name: Arc<str>,
+    input: Payload,
+    options: ChildOptions,
+    waits: Waits,
+) -> ChildCreated {
+    let call: CallNumber = state.number();
+    ChildCreated {
+        call,
+        name,
+        instance: options.id.unwrap_or_else(|| key.child_id(call)),
+        input,
+        detached: waits == Waits::No,
+        close: options.close,
+    }
+}

@@ -1,0 +1,184 @@
+//! Child orchestrations.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use ::futures::future::FusedFuture;
+use durable_machine::model::{
+    Attempt, Failure, FailureClass, InstanceId, ParentClose, Payload, RetryPolicy, Timestamp,
+};
+use durable_machine::replay::{ChildCall, ChildOptions, Context, Timer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{CallError, Subject, name_failure, name_problem, payload_failure};
+use crate::ids::IntoInstanceId;
+
+/// A child orchestration; resolves to what it returns. Dropped before, it terminates the child, unless
+/// [`parent_close`](Self::parent_close) says otherwise.
+#[must_use = "a child is started when it is awaited, or by `detach`"]
+pub struct Child<T> {
+    context: Context,
+    name: Arc<str>,
+    /// Or why the child cannot be started.
+    input: Result<Payload, Box<Failure>>,
+    id: Option<InstanceId>,
+    close: Option<ParentClose>,
+    retry: Option<RetryPolicy>,
+    attempt: Attempt,
+    first_at: Option<Timestamp>,
+    step: Step,
+    output: PhantomData<fn() -> T>,
+}
+
+enum Step {
+    /// The next attempt is to be started.
+    Asking,
+    Running(ChildCall),
+    /// The delay before the next attempt.
+    Delayed(Timer),
+    Done,
+}
+
+impl<T> Child<T> {
+    pub(super) fn new(
+        context: &Context,
+        name: Arc<str>,
+        input: &(impl Serialize + ?Sized),
+    ) -> Self {
+        let input = match name_problem(&name) {
+            Some(problem) => Err(Box::new(name_failure(problem))),
+            None => {
+                Payload::of(input).map_err(|error| Box::new(payload_failure("its input", &error)))
+            }
+        };
+        Self {
+            context: context.clone(),
+            name,
+            input,
+            id: None,
+            close: None,
+            retry: None,
+            attempt: Attempt::FIRST,
+            first_at: None,
+            step: Step::Asking,
+            output: PhantomData,
+        }
+    }
+
+    /// Chooses the child's instance id. The id of an active instance fails the call with the kind
+    /// `InstanceInUse`; an instance that has ended is replaced.
+    ///
+    /// Without it the child gets an id that begins with its parent's and that no other child has.
+    pub fn id(mut self, id: impl IntoInstanceId) -> Self {
+        match id.into_instance_id() {
+            Ok(id) => self.id = Some(id),
+            Err(error) => {
+                let kind = "InvalidInstanceId";
+                let failure = Failure::new(FailureClass::Payload, kind, error.to_string());
+                self.input = Err(Box::new(failure.permanent()));
+            }
+        }
+        self
+    }
+
+    /// How a child that failed is tried again: as a new instance each time, or, under an id of your choice, as a
+    /// new run in place of the one that failed. Without it, it is not. The delays are durable timers.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// What becomes of the child when nobody waits for it any more, because its parent has ended or this future
+    /// was dropped. A child that is awaited is terminated, one that was [detached](Self::detach) goes on, where
+    /// nothing else is said.
+    pub fn parent_close(mut self, close: ParentClose) -> Self {
+        self.close = Some(close);
+        self
+    }
+
+    /// Starts the child and does not wait for it. Returns its instance id; whether it can begin is not known yet.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn send_report(_: OrchestrationContext, day: u32) -> Result<(), OrchestrationError> { Ok(()) }
+    /// # async fn example(ctx: OrchestrationContext) -> Result<(), CallError> {
+    /// let report = ctx.child(send_report, &7).detach()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where the instance id or the name breaks a rule, or the input has no JSON form or is too large.
+    pub fn detach(self) -> Result<InstanceId, CallError> {
+        let failed = |failure| CallError::new(Subject::Child(self.name.clone()), failure);
+        let input = self.input.map_err(|failure| failed(*failure))?;
+        let close = self.close.unwrap_or(ParentClose::Abandon);
+        let options = ChildOptions { id: self.id, close };
+        self.context.start_child(self.name.clone(), input, options).map_err(failed)
+    }
+
+    fn begin(&mut self) -> Result<ChildCall, Failure> {
+        let input = self.input.clone().map_err(|failure| *failure)?;
+        let options = ChildOptions { id: self.id.clone(), close: self.close.unwrap_or_default() };
+        self.first_at.get_or_insert(self.context.now());
+        Ok(self.context.child(self.name.clone(), input, options))
+    }
+
+    /// When the next attempt may begin, if there is one.
+    fn next_attempt(&self, failure: &Failure) -> Option<Timestamp> {
+        // The 53 bits of an f64's precision.
+        const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
+        let policy = self.retry.as_ref()?;
+        let random = (self.context.random() >> 11) as f64 * SCALE;
+        let now = self.context.now();
+        policy.next_attempt(self.attempt, failure, self.first_at.unwrap_or(now), now, random)
+    }
+}
+
+impl<T: DeserializeOwned> Future for Child<T> {
+    type Output = Result<T, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let result = loop {
+            match &mut this.step {
+                Step::Asking => match this.begin() {
+                    Ok(call) => this.step = Step::Running(call),
+                    Err(failure) => break Err(failure),
+                },
+                Step::Running(call) => match Pin::new(call).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(output)) => {
+                        break output.to().map_err(|error| payload_failure("its output", &error));
+                    }
+                    Poll::Ready(Err(failure)) => match this.next_attempt(&failure) {
+                        Some(at) => {
+                            this.attempt = this.attempt.next();
+                            this.step = Step::Delayed(this.context.timer(at));
+                        }
+                        None => break Err(failure),
+                    },
+                },
+                Step::Delayed(timer) => match Pin::new(timer).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) => this.step = Step::Asking,
+                },
+                Step::Done => return Poll::Pending,
+            }
+        };
+        this.step = Step::Done;
+        let failed = |failure| CallError::new(Subject::Child(this.name.clone()), failure);
+        Poll::Ready(result.map_err(failed))
+    }
+}
+
+impl<T: DeserializeOwned> FusedFuture for Child<T> {
+    fn is_terminated(&self) -> bool {
+        matches!(self.step, Step::Done)
+    }
+}
