@@ -131,6 +131,7 @@ impl World {
             },
             cache_bytes_max: 256 * 1024 * 1024,
             uncommitted_max: 100_000,
+            looks_first: false,
             stuck: Vec::new(),
         };
         self.partition = Some(Partition::open(config, self.functions.clone(), snapshot, self.now));

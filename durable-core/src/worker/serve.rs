@@ -234,6 +234,7 @@ fn open(
         cache_bytes_max: shared.options.cache_bytes_max / usize::from(shared.partitions),
         uncommitted_max: UNCOMMITTED_MAX,
         stuck: stuck.to_vec(),
+        looks_first: again,
     };
     let code = Arc::new(OpeningCode {
         functions: shared.functions.clone(),

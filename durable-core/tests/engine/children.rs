@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use durable_core::machine::model::{CallNumber, ExecutionKey};
 use durable_core::prelude::*;
 use durable_core::{EventKind, Worker};
 
@@ -15,6 +16,7 @@ on_every_store! {
     a_childs_failure_keeps_its_kind_and_details,
     a_child_that_fails_is_tried_again_with_durable_delays,
     an_id_in_use_is_refused_and_an_ended_one_is_taken_again,
+    an_id_that_was_made_for_a_child_and_that_somebody_used_is_in_use,
     terminating_a_parent_leaves_no_descendant,
     a_detached_child_outlives_its_parent,
     a_child_survives_the_worker_that_began_it,
@@ -157,6 +159,32 @@ async fn an_id_in_use_is_refused_and_an_ended_one_is_taken_again(hub: Hub) {
     let counts = client.counts().await.expect("counts");
     assert_eq!(counts.get(&RuntimeStatus::Completed), Some(&2));
     assert_eq!(counts.get(&RuntimeStatus::Failed), Some(&1));
+    worker.shutdown().await.expect("it ends well");
+}
+
+async fn an_id_that_was_made_for_a_child_and_that_somebody_used_is_in_use(hub: Hub) {
+    let mut registry = registry();
+    registry.register_orchestrator_fn("later", |ctx, (): ()| async move {
+        ctx.wait_event::<()>("go").await?;
+        Ok(ctx.child_by_name::<u32>("double", &4).await?)
+    });
+    let worker = hub.worker(registry).await;
+    let client = worker.client();
+    let handle = client.start_by_name("later", &()).id("parent").await.expect("started");
+    let status = until_is(&client, "parent", RuntimeStatus::Running).await;
+    let key = ExecutionKey {
+        instance: handle.id().clone(),
+        run: status.run(),
+        execution: status.execution(),
+    };
+    let id = key.child_id(CallNumber(0));
+    client.start_by_name("wait", &()).id(id.clone()).await.expect("started");
+    until_is(&client, id.as_str(), RuntimeStatus::Running).await;
+    handle.raise_event("go", &()).await.expect("raised");
+    let error = handle.output().await.expect_err("the id is in use");
+    assert!(error.to_string().contains("InstanceInUse"), "{error}");
+    client.instance(id.as_str()).expect("valid").raise_event("go", &9).await.expect("raised");
+    until_is(&client, id.as_str(), RuntimeStatus::Completed).await;
     worker.shutdown().await.expect("it ends well");
 }
 

@@ -37,6 +37,7 @@ macro_rules! contract_tests {
             a_second_start_of_an_active_id_gets_the_active_instance,
             a_start_replaces_an_instance_that_has_ended,
             a_child_begins_where_no_start_was_accepted,
+            a_fresh_run_begins_only_under_a_fresh_id,
             a_start_that_cannot_begin_waits_in_place_of_the_ended_run,
             what_a_pending_start_was_sent_goes_when_it_begins,
             an_active_instance_is_replaced_only_on_request_and_by_its_owner,

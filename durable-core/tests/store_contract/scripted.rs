@@ -202,6 +202,30 @@ pub(crate) async fn a_child_begins_where_no_start_was_accepted(make: Make<'_>) {
     }
 }
 
+pub(crate) async fn a_fresh_run_begins_only_under_a_fresh_id(make: Make<'_>) {
+    let subject = make(1);
+    let (store, client) = (subject.store(), subject.client().await);
+    let (mut owner, _) = Owner::open(&store, P0).await;
+    owner.commit(at(1), vec![begin_fresh("runs", 5, at(1)), begin_fresh("over", 5, at(1))]).await;
+    owner.commit(at(2), vec![end("over", 5, 2, at(2))]).await;
+    let pending = accepted(&client, "pending", 7).await;
+    for text in ["runs", "over", "pending"] {
+        let before = store.load(&id(text)).await.expect("no fault");
+        let (mut owner, _) = Owner::open(&store, P0).await;
+        let late = pending.next().0;
+        let commit = owner.group(
+            at(3),
+            vec![begin_fresh(&format!("beside-{text}"), 1, at(3)), begin_fresh(text, late, at(3))],
+        );
+        let refused = owner.give(commit).await;
+        assert!(matches!(refused, Err(StoreError::Unusable(_))), "{text}: {refused:?}");
+        let (_, _) = Owner::open(&store, P0).await;
+        assert_eq!(store.load(&id(text)).await.expect("no fault"), before);
+        let beside = store.status(&id(&format!("beside-{text}"))).await;
+        assert_eq!(beside.expect("no fault"), None);
+    }
+}
+
 pub(crate) async fn a_start_that_cannot_begin_waits_in_place_of_the_ended_run(make: Make<'_>) {
     let subject = make(1);
     let store = subject.store();

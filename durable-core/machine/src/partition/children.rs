@@ -18,11 +18,13 @@ use crate::model::{
 use crate::store::Begins;
 
 impl Partition {
-    /// An id that was made for a child is in no row: the owner need not look before it begins it. A careful
-    /// owner looks all the same, so that the child is named before it runs.
+    /// An id that was made for a child is in no row: the owner need not look before it begins it. Where somebody
+    /// used it all the same, the store refuses the commit, and the next owner looks. A careful owner looks, too,
+    /// so that the child is named before it runs.
     pub(super) fn expect_child(&mut self, acceptance: &Acceptance) {
         if made_for(acceptance)
             && !self.core.is_careful()
+            && (!self.core.config.looks_first || planted!(MadeIdNotLookedFor))
             && !self.entries.contains_key(&acceptance.instance)
         {
             let mut entry = Entry::unknown();

@@ -251,6 +251,7 @@ impl Core {
                 run.records = in_flight.calls;
                 run.stash = in_flight.stash;
                 run.unturned = in_flight.unturned;
+                run.resumes = in_flight.resumes;
                 run.kept = in_flight.kept;
                 entry.life = Life::Active(Box::new(run));
                 self.hold(instance, entry, HoldReason::Undecodable, error.to_string());

@@ -66,6 +66,9 @@ pub struct Config {
     pub uncommitted_max: usize,
     /// Instances that are held when they are loaded, because their code did not return.
     pub stuck: Vec<InstanceId>,
+    /// Whether it looks before it begins a child under the id that was made for it: a commit of the last
+    /// opening was refused, and somebody may have used such an id.
+    pub looks_first: bool,
 }
 
 /// Counters of what happened, for metrics. They only grow, but for those that say so.

@@ -43,6 +43,12 @@ pub(super) enum Wish {
         way: Way,
         this_run: bool,
     },
+    /// A start under the id that is made for a later child of an instance that runs, if that can be.
+    UseChildsId {
+        token: u64,
+        acceptance: Box<Acceptance>,
+        call: u32,
+    },
     Damage(InstanceId),
     WakeOutside,
 }
@@ -101,6 +107,16 @@ impl Clients {
                 wishes.push((soon, self.raise_to_run(instance, journal)));
             }
             wishes.push((at, wish));
+        }
+        if self.extra.chance(100) {
+            for _ in 0..20 {
+                let at = self.extra.within(0, span);
+                let any = self.extra.pick(&self.ids).clone();
+                let (token, acceptance) = self.acceptance(any, journal);
+                let call = u32::try_from(self.extra.below(4)).expect("below four");
+                let acceptance = Box::new(acceptance);
+                wishes.push((at, Wish::UseChildsId { token, acceptance, call }));
+            }
         }
         if self.extra.chance(200) {
             let at = self.extra.within(0, span);

@@ -147,6 +147,8 @@ planted_bugs! {
     TerminateReachesLaterRun,
     /// The store lets a child take the id of a start that was accepted.
     AcceptedStartIgnored,
+    /// An owner whose commit was refused begins a child again without a look at its id.
+    MadeIdNotLookedFor,
 
     // Commits and the store.
     /// A store takes commits of an owner that was fenced off.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, Begins, Commit, Head, HistoryPage,
-    HistoryRow, HistoryToken, InstanceWrite, ListPage, ListQuery, ListToken, RowChange, SendOutcome,
-    Snapshot, StoredInstance, TimerPage, WorkResult,
+    HistoryRow, HistoryToken, InstanceWrite, ListPage, ListQuery, ListToken, RowChange,
+    SendOutcome, Snapshot, StoredInstance, TimerPage, WorkResult,
 };
 use crate::model::{
     Acceptance, CommitNumber, Envelope, EnvelopeId, EventSeq, ExecutionNumber, Fence, InstanceId,
@@ -24,8 +24,8 @@ pub enum Refusal {
         /// The newest fence.
         newest: Fence,
     },
-    /// The commit begins a run under an id for which a start was accepted meanwhile. What its partition has in
-    /// memory is older than what is stored.
+    /// The commit begins a run under an id for which a start was accepted meanwhile, or that is not as new as
+    /// it says. What its partition has in memory is older than what is stored.
     Outdated(String),
     /// The commit contradicts what is stored. A correct engine never causes it.
     Contradiction(String),
@@ -438,10 +438,15 @@ impl StoreModel {
             if write.status.is_none() || write.history.is_none() {
                 return contradiction("begins without status row or history");
             }
-            let accepted = self.acceptances.contains_key(id) && !before.begun.contains_key(id);
-            if write.begins == Begins::Asked && accepted && !planted!(AcceptedStartIgnored) {
+            let unknown = !before.begun.contains_key(id)
+                && match write.begins {
+                    Begins::No | Begins::Accepted => false,
+                    Begins::Fresh => self.instances.contains_key(id),
+                    Begins::Asked => self.acceptances.contains_key(id),
+                };
+            if unknown && !planted!(AcceptedStartIgnored) {
                 return Err(Refusal::Outdated(format!(
-                    "commit {}: {}: a start of the id was accepted meanwhile",
+                    "commit {}: {}: the id was used meanwhile",
                     commit.number, write.key
                 )));
             }

@@ -146,6 +146,10 @@ impl One<'_, '_> {
                 }
                 entry
             }
+            Some(old) if self.write.begins == Begins::Fresh => {
+                let what = format!("begins under an id that has run {}", old.run);
+                return Err(self.contradiction(&what));
+            }
             Some(old) => {
                 let kept = replace(self.tx, id, self.commit.partition, &old)?;
                 insert(self.tx, status, due, nonce.or(kept))?

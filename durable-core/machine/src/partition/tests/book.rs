@@ -100,6 +100,7 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("again_and_again", code(again_and_again));
     add("again_ignored", code(again_ignored));
     add("again_with_work", code(again_with_work));
+    add("golden_family", code(golden_family));
     add("parent", code(parent));
     add("parent_of_two", code(parent_of_two));
     add("tree", code(tree));
@@ -655,6 +656,24 @@ async fn golden(ctx: Context, input: Value) -> Outcome {
     };
     ctx.sleep(secs(5)).await;
     Ok(payload(&json!([told, ctx.random(), ctx.now().since(ctx.started_at()).as_secs()])))
+}
+
+/// Children of every kind; its history is kept as a file.
+async fn golden_family(ctx: Context, input: Value) -> Outcome {
+    let child = |name: &str, input: Value, id: Option<&str>, close| {
+        let id = id.map(|id| InstanceId::new(id).expect("valid"));
+        ctx.child(name, payload(&input), ChildOptions { id, close })
+    };
+    let drawn = json!([input, ctx.new_uuid().to_string()]);
+    let made = child("echo", drawn, None, ParentClose::Terminate).await?;
+    let refused = child("refuse", json!(null), Some("heir"), ParentClose::Terminate).await;
+    let options = ChildOptions { id: None, close: ParentClose::Abandon };
+    let detached = ctx.start_child("echo", payload("alone"), options)?;
+    let late = child("wait", json!(["go"]), None, ParentClose::Terminate);
+    let late = matches!(select(late, ctx.sleep(secs(60))).await, Either::Right(_));
+    let waits = child("wait", json!(["go"]), Some("heir"), ParentClose::Abandon).await?;
+    let kind = refused.err().map(|failure| failure.kind);
+    Ok(payload(&json!([value(&made), kind, detached.as_str(), late, value(&waits), ctx.random()])))
 }
 
 /// The child that the input describes: `name`, `input`, `id`, `abandon`.

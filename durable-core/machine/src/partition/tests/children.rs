@@ -427,6 +427,41 @@ fn a_child_whose_history_cannot_be_read_is_terminated_when_it_can_be() {
 }
 
 #[test]
+fn a_child_that_gives_way_to_a_start_at_a_later_time_fails_its_call() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"wait","input":["go"],"id":"baby"}}
+            expect  running baby
+            start   baby echo 5 reuse replace at +1h
+            expect  completed mother {{"kind":"Replaced"}}
+            expect  pending baby
+            time    +1h
+            expect  completed baby 5
+            "#
+        )
+    });
+}
+
+#[test]
+fn the_id_of_a_start_at_a_later_time_is_in_use() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   baby echo 5 at +1h
+            start   mother parent {{"name":"echo","input":7,"id":"baby"}}
+            expect  completed mother {{"kind":"InstanceInUse"}}
+            expect  pending baby
+            time    +1h
+            expect  completed baby 5
+            "#
+        )
+    });
+}
+
+#[test]
 fn messages_that_come_twice_or_late_change_nothing() {
     both(|partitions| {
         format!(

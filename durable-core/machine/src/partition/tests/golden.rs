@@ -451,11 +451,37 @@ fn what_a_child_was_asked_for_with_is_written_as_ever() {
     }
 }
 
+/// The same of parents and children.
+fn in_flight_of_children() -> Vec<Vec<u8>> {
+    let child = r#"start order-7 parent {"name":"wait","input":["go"],"id":"baby"}"#;
+    [
+        // A result waits for the parent's code.
+        (
+            "order-7",
+            format!("{child}\nexpect running baby\ncode parent is nothing\ntakeover\nevent baby go 1"),
+        ),
+        // A child waits for code for its first turn.
+        ("baby", format!("code wait is nothing\n{child}")),
+        // A terminate waits for a history that can be read.
+        (
+            "baby",
+            format!(
+                "faults live\n{child}\nexpect running baby\ndamage baby\ntakeover of baby\nterminate order-7"
+            ),
+        ),
+    ]
+    .map(|(whose, story)| {
+        let stored = told(&story).store.load(&id(whose)).expect("it is there");
+        stored.in_flight.expect("work in flight")
+    })
+    .to_vec()
+}
+
 #[test]
 fn work_in_flight_is_read_and_written_as_ever() {
-    let file = golden!("in_flight");
-    same(file, &in_flight());
-    for line in file.lines() {
+    same(golden!("in_flight"), &in_flight());
+    same(golden!("in_flight-children"), &in_flight_of_children());
+    for line in golden!("in_flight").lines().chain(golden!("in_flight-children").lines()) {
         let (row, error) = InFlight::read(Some(line.as_bytes()));
         assert_eq!(error, None);
         assert_eq!(codec::encode_row(&row), line.as_bytes());
@@ -536,6 +562,15 @@ const AGAIN: &str = r#"
     expect  completed
 "#;
 
+/// The same for a parent.
+const FAMILY: &str = r#"
+    start   order-7 golden_family {"n":7}
+    time    +60s
+    expect  running heir
+    event   heir go "now"
+    expect  completed order-7
+"#;
+
 /// Replays a stored history with today's code: the drawn numbers are inputs of calls, and a build that draws
 /// otherwise differs here.
 fn replayed(file: &str, code: &str, execution: u32) -> Orchestration {
@@ -565,6 +600,7 @@ fn replayed(file: &str, code: &str, execution: u32) -> Orchestration {
 fn a_history_that_an_earlier_build_stored_is_replayed() {
     assert_eq!(replayed(golden!("replayed"), "golden", 0).unconsumed().len(), 1);
     assert_eq!(replayed(golden!("replayed-again"), "golden_again", 1).unconsumed().len(), 1);
+    assert_eq!(replayed(golden!("replayed-family"), "golden_family", 0).unconsumed().len(), 0);
 }
 
 #[test]
@@ -577,4 +613,8 @@ fn the_same_story_still_writes_the_same_history() {
     let stored = world.store.history(&id("order-7")).expect("a history");
     let encoded: Vec<_> = stored.into_iter().map(|row| row.body).collect();
     same(golden!("replayed-again"), &encoded);
+    let world = told(FAMILY);
+    let stored = world.store.history(&id("order-7")).expect("a history");
+    let encoded: Vec<_> = stored.into_iter().map(|row| row.body).collect();
+    same(golden!("replayed-family"), &encoded);
 }

@@ -1174,6 +1174,7 @@ impl World {
                 cache_bytes_max: self.shape.cache_bytes_max,
                 uncommitted_max: self.shape.uncommitted_max,
                 stuck: self.stuck.clone(),
+                looks_first: false,
             };
             self.owners[index] = Some(Owner {
                 fence: snapshot.fence,

@@ -36,7 +36,7 @@ impl Checker {
     ) -> Verdict {
         Self::counts_agree(store)?;
         self.starts_ran(journal)?;
-        self.children_ran()?;
+        self.children_ran(journal)?;
         let mut uuids = BTreeSet::new();
         let mut fates: BTreeMap<u64, u32> = BTreeMap::new();
         for (instance, runs) in &self.runs {

@@ -171,6 +171,9 @@ impl World {
                 self.schedule_step(id);
             }
             Outcome::Fenced | Outcome::Unknown | Outcome::Outdated => {
+                if outcome == Outcome::Outdated {
+                    self.outdated.extend(self.owners.get(&id).map(|owner| owner.partition));
+                }
                 self.tell(format_args!("{id}: commit {number} is {outcome:?}"));
                 self.drop_owner(id, SECOND);
             }

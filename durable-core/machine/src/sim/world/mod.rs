@@ -7,7 +7,7 @@ mod commits;
 mod owners;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::checker::{Checker, Verdict};
@@ -119,6 +119,8 @@ pub(super) struct World {
     page: usize,
     owners: BTreeMap<OwnerId, Owner>,
     newest: BTreeMap<PartitionId, OwnerId>,
+    /// Where the store refused a commit for what it knew more.
+    outdated: BTreeSet<PartitionId>,
     workers: BTreeMap<WorkerId, Worker>,
     next_owner: u32,
     next_worker: u32,
@@ -170,6 +172,7 @@ impl World {
             page: *rng.pick(&[1, 2, 5, 1_000]),
             owners: BTreeMap::new(),
             newest: BTreeMap::new(),
+            outdated: BTreeSet::new(),
             workers: BTreeMap::new(),
             next_owner: 0,
             next_worker: 0,

@@ -87,6 +87,7 @@ impl World {
             cache_bytes_max: self.cache_bytes_max,
             uncommitted_max: self.uncommitted_max,
             stuck: stuck.into_iter().collect(),
+            looks_first: self.outdated.contains(&partition),
         };
         let registry = Arc::new(Code { worker: properties, foreign: foreign.clone() });
         let now = self.hub_time(properties);

@@ -3,14 +3,15 @@
 use super::owners::OwnerId;
 use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
 use crate::model::{
-    Acceptance, EnvelopeId, Failure, FailureClass, PartitionId, StartAttempt, Timestamp,
+    Acceptance, CallNumber, EnvelopeId, Failure, FailureClass, PartitionId, RuntimeStatus,
+    StartAttempt, Timestamp,
 };
 use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
 use crate::sim::faults::Fault;
 use crate::sim::journal::Asked;
 use crate::sim::script::Work;
-use crate::store::{AcceptOutcome, SendOutcome, WorkResult};
+use crate::store::{AcceptOutcome, ListQuery, SendOutcome, WorkResult};
 
 impl World {
     /// An attempt runs, if the process that was to run it lives.
@@ -137,6 +138,20 @@ impl World {
                     start.told = Some(run);
                 }
                 self.wake(to);
+            }
+            Wish::UseChildsId { token, mut acceptance, call } => {
+                // Whoever waits may ask for a child next.
+                let running =
+                    ListQuery { statuses: vec![RuntimeStatus::Running], ..ListQuery::default() };
+                let rows = self.store.list(&running, None, usize::MAX).rows;
+                if !rows.is_empty() {
+                    let instance = self.rng.pick(&rows).key().child_id(CallNumber(call));
+                    acceptance.instance = instance.clone();
+                    if let Some(start) = self.journal.starts.get_mut(&token) {
+                        start.instance = instance;
+                    }
+                    return self.client(Wish::Start { token, acceptance, way: Way::Stored });
+                }
             }
             Wish::Command { token, mut envelope, way, this_run } => {
                 if this_run {
