@@ -3,6 +3,7 @@
 mod budgets;
 #[cfg(unix)]
 mod chaos;
+mod engine;
 mod smoke;
 mod store;
 #[path = "../../durable-core/tests/store_contract/mod.rs"]
