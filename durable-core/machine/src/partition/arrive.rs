@@ -408,8 +408,7 @@ impl Core {
     ) {
         let code = self.registry.orchestrator(&acceptance.name);
         let waits = self.waits(entry, &acceptance);
-        let asked = matches!(entry.writes.begins, Begins::Asked | Begins::Fresh);
-        if start == Start::Stored && asked {
+        if start == Start::Stored && entry.writes.begins_without_acceptance() {
             // The child's id was found free, and was not: the store is going to refuse the commit. Or it is
             // the start of an earlier run, once more.
             self.stats.dropped += 1;

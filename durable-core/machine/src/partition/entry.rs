@@ -222,6 +222,12 @@ impl Writes {
         });
     }
 
+    /// Whether a run is to begin of which nothing was accepted.
+    pub(super) fn begins_without_acceptance(&self) -> bool {
+        let closed = self.closed.iter().map(|write| write.begins);
+        closed.chain([self.begins]).any(|begins| matches!(begins, Begins::Fresh | Begins::Asked))
+    }
+
     fn take_history(&mut self) -> Option<HistoryAppend> {
         let count = self.events.count();
         (count > 0).then(|| HistoryAppend {
