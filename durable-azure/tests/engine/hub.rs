@@ -44,18 +44,27 @@ where
     assert!(told.is_ok(), "the story did not end");
 }
 
-/// Waits until an instance has this status.
-pub(crate) async fn until_is(client: &Client, id: &str, wanted: RuntimeStatus) -> InstanceStatus {
+/// Waits until the status of an instance is as wanted.
+pub(crate) async fn until_status(
+    client: &Client,
+    id: &str,
+    wanted: impl Fn(&InstanceStatus) -> bool,
+) -> InstanceStatus {
     let id = InstanceId::new(id).expect("a valid id");
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
         let status = client.status(&id).await.expect("the status can be read");
         if let Some(status) = &status
-            && status.runtime_status() == wanted
+            && wanted(status)
         {
             return status.clone();
         }
         assert!(tokio::time::Instant::now() < end, "in vain: {id} is {status:?}");
         tokio::time::sleep(millis(20)).await;
     }
+}
+
+/// Waits until an instance has this status.
+pub(crate) async fn until_is(client: &Client, id: &str, wanted: RuntimeStatus) -> InstanceStatus {
+    until_status(client, id, |status| status.runtime_status() == wanted).await
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use durable_core::machine::model::{CallNumber, ExecutionKey};
 use durable_core::prelude::*;
 use durable_core::{EventKind, Worker};
+use futures::future::{Either, select};
 
-use super::hub::{Hub, until_is};
+use super::hub::{Hub, until_is, until_status};
 use super::on_every_store;
 
 on_every_store! {
@@ -19,6 +20,7 @@ on_every_store! {
     an_id_that_was_made_for_a_child_and_that_somebody_used_is_in_use,
     terminating_a_parent_leaves_no_descendant,
     a_detached_child_outlives_its_parent,
+    each_execution_has_children_of_its_own,
     a_child_survives_the_worker_that_began_it,
     a_child_waits_for_a_worker_that_has_its_code,
 }
@@ -226,6 +228,53 @@ async fn a_detached_child_outlives_its_parent(hub: Hub) {
     let start = client.start_by_name("forget", &Some(ParentCloses::WithIt));
     let id: String = output(&start.await.expect("started")).await;
     until_is(&client, &id, RuntimeStatus::Terminated).await;
+    worker.shutdown().await.expect("it ends well");
+}
+
+async fn each_execution_has_children_of_its_own(hub: Hub) {
+    let code = || {
+        let mut registry = registry();
+        registry.register_orchestrator_fn("rounds", |ctx, round: u32| async move {
+            let kept = ctx.child_by_name::<u32>("wait", &()).id(format!("kept-{round}"));
+            let kept = kept.detach()?;
+            let child = ctx.child_by_name::<u32>("wait", &()).id("of-this-round");
+            match select(child, ctx.wait_event::<()>("next")).await {
+                Either::Left((result, _)) => Ok((kept.to_string(), result?)),
+                // The child is still there when the execution ends.
+                Either::Right((_, _child)) => ctx.continue_as_new(&(round + 1)),
+            }
+        });
+        registry
+    };
+    let hub = hub.with_partitions(3);
+    let mut worker = hub.worker(code()).await;
+    let handle = worker.client().start_by_name("rounds", &0).id("rounds").await.expect("started");
+    let id = handle.id().clone();
+    let mut runs = Vec::new();
+    for round in 0..3 {
+        let client = worker.client();
+        until_is(&client, &format!("kept-{round}"), RuntimeStatus::Running).await;
+        let child = until_status(&client, "of-this-round", |status| {
+            status.runtime_status() == RuntimeStatus::Running && !runs.contains(&status.run())
+        });
+        runs.push(child.await.run());
+        client.instance(&id).expect("valid").raise_event("next", &()).await.expect("raised");
+        // Sometimes between the end of an execution and that of its child.
+        worker.shutdown().await.expect("it ends well");
+        worker = hub.worker(code()).await;
+    }
+    let client = worker.client();
+    until_status(&client, "of-this-round", |status| {
+        status.runtime_status() == RuntimeStatus::Running && !runs.contains(&status.run())
+    })
+    .await;
+    client.instance("of-this-round").expect("valid").raise_event("go", &7).await.expect("raised");
+    let parent = until_is(&client, "rounds", RuntimeStatus::Completed).await;
+    let told = parent.output::<(String, u32)>().expect("of this shape");
+    assert_eq!(told, Some(("kept-3".into(), 7)));
+    for round in 0..4 {
+        until_is(&client, &format!("kept-{round}"), RuntimeStatus::Running).await;
+    }
     worker.shutdown().await.expect("it ends well");
 }
 

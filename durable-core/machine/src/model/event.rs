@@ -83,8 +83,8 @@ impl ParentLink {
     }
 }
 
-/// What becomes of a child when nobody waits for it any more: its parent's execution has ended, or its call
-/// was dropped.
+/// What becomes of a child when nobody waits for it any more: its parent's execution has ended, also where the
+/// run continues as new, or its call was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ParentClose {
     /// It is terminated.

@@ -171,9 +171,11 @@ impl Core {
         execution: ExecutionNumber,
         result: Result<Payload, Box<Failure>>,
     ) {
-        let fits = entry
-            .active()
-            .is_some_and(|run| run.key == parent.key() || planted!(ChildAnswersLaterRun));
+        let fits = entry.active().is_some_and(|run| {
+            run.key == parent.key()
+                || planted!(ChildAnswersLaterRun)
+                || (planted!(ChildAnswersLaterExecution) && run.key.run == parent.run)
+        });
         if fits {
             self.take_child_result(instance, entry, parent.call, execution, result);
         } else {
@@ -221,11 +223,22 @@ impl Core {
 
     /// An execution ends, or has to give way, in front of its terminal event.
     pub(super) fn leave_children(&mut self, entry: &mut Entry) {
+        self.leave_all(entry, "has ended");
+    }
+
+    /// An execution ends, and the run goes on with the next: its children are not that one's.
+    pub(super) fn leave_children_behind(&mut self, entry: &mut Entry) {
+        if !planted!(ChildrenKeptOnContinue) {
+            self.leave_all(entry, "has continued as new");
+        }
+    }
+
+    fn leave_all(&mut self, entry: &mut Entry, why: &str) {
         let Some(run) = entry.active() else { return };
         if run.children.is_empty() {
             return;
         }
-        let reason: Arc<str> = format!("its parent {} has ended", run.key.instance).into();
+        let reason: Arc<str> = format!("its parent {} {why}", run.key.instance).into();
         let messages: Vec<_> = run
             .children
             .iter()

@@ -33,7 +33,7 @@ impl Core {
         for attempt in running_attempts(run) {
             entry.writes.effect(Effect::CancelAttempt(attempt));
         }
-        self.leave_children(entry);
+        self.leave_children_behind(entry);
         let Life::Active(run) = &mut entry.life else { return };
         let at = self.now.max(run.last_at);
         let kind = EventKind::ContinuedAsNew { input: input.clone() };

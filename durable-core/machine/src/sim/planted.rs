@@ -141,6 +141,10 @@ planted_bugs! {
     ChildEndForgotten,
     /// A child's result reaches a later run of its parent.
     ChildAnswersLaterRun,
+    /// A child's result reaches a later execution of its parent's run.
+    ChildAnswersLaterExecution,
+    /// Children go on when their parent continues as new.
+    ChildrenKeptOnContinue,
     /// Children go on when their parent has ended.
     TerminateNotPassedOn,
     /// A parent's terminate reaches a later run of its child's id.

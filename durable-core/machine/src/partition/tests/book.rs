@@ -105,6 +105,7 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("parent_of_two", code(parent_of_two));
     add("tree", code(tree));
     add("drops_child", code(drops_child));
+    add("again_with_child", code(again_with_child));
     add("leaves_child", code(leaves_child));
     add("starts_child", code(starts_child));
     // Other versions of `chain`.
@@ -736,6 +737,21 @@ async fn leaves_child(ctx: Context, input: Value) -> Outcome {
         return Err(application("Gone", "left a child behind"));
     }
     Ok(payload("ended"))
+}
+
+/// An execution with an open child and a detached one, as the input says, and the next with a child of its own.
+async fn again_with_child(ctx: Context, input: Value) -> Outcome {
+    if input["first"].is_object() {
+        let mut open = child(&ctx, &input["first"]);
+        assert!(futures::poll!(&mut open).is_pending());
+        if input["detached"].is_object() {
+            let (name, child_input, options) = described(&input["detached"]);
+            ctx.start_child(name, child_input, options)?;
+        }
+        ctx.event("next").await;
+        return Err(ctx.continue_as_new(payload(&json!({ "second": input["second"] }))));
+    }
+    parent(ctx, input["second"].clone()).await
 }
 
 /// Starts a child and forgets it.

@@ -461,6 +461,143 @@ fn the_id_of_a_start_at_a_later_time_is_in_use() {
     });
 }
 
+/// What a run does that continues as new with children.
+fn again(first: &str, detached: &str, second: &str) -> String {
+    format!(
+        r#"start mother again_with_child {{"first":{first},"detached":{detached},"second":{second}}}"#
+    )
+}
+
+const WAITS: &str = r#"{"name":"wait","input":["go"],"id":"baby"}"#;
+const GOES_ON: &str = r#"{"name":"wait","input":["go"],"id":"baby","abandon":true}"#;
+const OTHER: &str = r#"{"name":"wait","input":["go"],"id":"heir"}"#;
+
+#[test]
+fn the_children_of_an_execution_end_with_it_where_the_run_continues_as_new() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            {}
+            expect  running baby
+            event   mother next 1
+            expect  terminated baby "its parent mother has continued as new"
+            expect  running heir
+            event   heir go 2
+            expect  completed mother {{"ok":[2]}}
+            expect  history mother started child child-result completed
+            "#,
+            again(WAITS, "null", OTHER)
+        )
+    });
+}
+
+#[test]
+fn the_next_execution_may_use_the_id_of_a_child_that_ended_with_the_one_before() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            {}
+            expect  running baby
+            event   mother next 1
+            expect  running baby
+            expect  history baby started
+            event   baby go 2
+            expect  completed mother {{"ok":[2]}}
+            "#,
+            again(WAITS, "null", WAITS)
+        )
+    });
+}
+
+#[test]
+fn an_abandoned_child_goes_on_and_what_it_returns_is_not_for_the_next_execution() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            {}
+            expect  running baby
+            event   mother next 1
+            expect  running heir
+            expect  running baby
+            event   baby go "late"
+            expect  completed baby ["late"]
+            expect  running mother
+            event   heir go 2
+            expect  completed mother {{"ok":[2]}}
+            "#,
+            again(GOES_ON, "null", OTHER)
+        )
+    });
+    // Its id is in use until it ends.
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            {}
+            expect  running baby
+            event   mother next 1
+            expect  completed mother {{"kind":"InstanceInUse"}}
+            expect  running baby
+            "#,
+            again(GOES_ON, "null", WAITS)
+        )
+    });
+}
+
+#[test]
+fn a_detached_child_that_ends_with_its_parent_ends_with_the_execution_that_started_it() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            {}
+            expect  running baby
+            expect  running heir
+            event   mother next 1
+            expect  terminated heir "its parent mother has continued as new"
+            expect  terminated baby
+            expect  completed mother {{"ok":7}}
+            "#,
+            again(WAITS, OTHER, r#"{"name":"echo","input":7}"#)
+        )
+    });
+}
+
+#[test]
+fn a_child_that_continues_as_new_answers_with_the_end_of_its_run() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"batches","input":{{"left":4,"sum":0,"batch":2}},"id":"baby"}}
+            expect  running baby
+            event   baby add 1
+            event   baby add 2
+            expect  history baby execution 1 started
+            expect  running mother
+            event   baby add 3
+            event   baby add 4
+            expect  completed mother {{"ok":10}}
+            "#
+        )
+    });
+    // In its later execution it ends with its parent, too.
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother parent {{"name":"again_and_again","input":3,"id":"baby"}}
+            expect  running baby
+            terminate mother
+            expect  terminated baby "its parent mother has ended"
+            "#
+        )
+    });
+}
+
 #[test]
 fn messages_that_come_twice_or_late_change_nothing() {
     both(|partitions| {

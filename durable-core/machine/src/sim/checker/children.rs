@@ -154,7 +154,8 @@ fn terminated_by_its_parent(key: &ExecutionKey, archived: &Archived, reason: &st
         return Ok(());
     };
     let by = reason.strip_suffix(" no longer waits for it").or_else(|| {
-        reason.strip_prefix("its parent ").and_then(|reason| reason.strip_suffix(" has ended"))
+        let reason = reason.strip_prefix("its parent ")?;
+        reason.strip_suffix(" has ended").or_else(|| reason.strip_suffix(" has continued as new"))
     });
     let parent = started.parent.as_ref().map(|parent| parent.instance.as_str());
     holds(by.is_none() || by == parent, || {
