@@ -214,13 +214,27 @@ impl<T> Handle<T> {
         }
     }
 
-    /// Ends the instance now. The reason becomes its output.
+    /// Ends the instance now. The reason becomes its output. Its children end with it, and theirs, but for those
+    /// that go on by themselves: which were [detached](crate::Child::detach), or left to
+    /// [`ParentClose::Abandon`](crate::ParentClose).
     ///
     /// # Errors
     ///
     /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
     pub async fn terminate(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
-        self.command(Command::Terminate { reason: Some(reason.into()) }).await
+        self.command(Command::Terminate { reason: Some(reason.into()), tree: false }).await
+    }
+
+    /// Ends the instance now, with all its children, and theirs: also those that would go on by themselves, as
+    /// long as the execution that started them has not ended.
+    ///
+    /// Success says that the instance ends, for good. Its children follow, each in a commit of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
+    pub async fn terminate_tree(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
+        self.command(Command::Terminate { reason: Some(reason.into()), tree: true }).await
     }
 
     /// Holds the instance: what arrives is kept and changes nothing until it is resumed. Doing so twice

@@ -96,7 +96,8 @@ impl<T> TestInstance<T> {
     ///
     /// If it is not there or has ended.
     pub fn terminate(&self, reason: &str) {
-        let envelope = self.envelope(Command::Terminate { reason: Some(reason.into()) });
+        let envelope =
+            self.envelope(Command::Terminate { reason: Some(reason.into()), tree: false });
         self.command(envelope);
     }
 

@@ -32,7 +32,7 @@ pub(super) fn line(event: &Event) -> String {
             EventKind::ChildFailed { failure, .. } | EventKind::ExecutionFailed { failure } => {
                 format!("{summary}: {failure}")
             }
-            EventKind::ExecutionTerminated { reason: Some(reason) } => {
+            EventKind::ExecutionTerminated { reason: Some(reason), .. } => {
                 format!("{summary}: {reason}")
             }
             _ => summary,

@@ -19,6 +19,8 @@ on_every_store! {
     an_id_in_use_is_refused_and_an_ended_one_is_taken_again,
     an_id_that_was_made_for_a_child_and_that_somebody_used_is_in_use,
     terminating_a_parent_leaves_no_descendant,
+    a_terminate_of_the_tree_spares_nobody,
+    a_terminate_of_the_tree_goes_on_when_workers_die,
     a_detached_child_outlives_its_parent,
     each_execution_has_children_of_its_own,
     a_child_survives_the_worker_that_began_it,
@@ -202,6 +204,84 @@ async fn terminating_a_parent_leaves_no_descendant(hub: Hub) {
         let status = until_is(&client, &id, RuntimeStatus::Terminated).await;
         let reason = status.output::<String>().expect("a text").unwrap_or_default();
         assert!(reason.ends_with("has ended"), "{reason}");
+    }
+    worker.shutdown().await.expect("it ends well");
+}
+
+/// Three generations of two children each, one of them detached.
+fn grove() -> Registry {
+    let mut registry = registry();
+    registry.register_orchestrator_fn("grove", |ctx, generations: u32| async move {
+        if generations == 0 {
+            return Ok(ctx.wait_event::<u32>("go").await?);
+        }
+        let me = ctx.instance_id().clone();
+        let child = |name| {
+            let child = ctx.child_by_name::<u32>("grove", &(generations - 1));
+            child.id(format!("{me}-{name}"))
+        };
+        child("free").detach()?;
+        Ok(child("kept").parent_close(ParentClose::Abandon).await?)
+    });
+    registry
+}
+
+/// All of it, by id.
+fn trees(root: &str, generations: u32) -> Vec<String> {
+    let mut all = vec![root.to_owned()];
+    if generations > 0 {
+        for name in ["free", "kept"] {
+            all.extend(trees(&format!("{root}-{name}"), generations - 1));
+        }
+    }
+    all
+}
+
+async fn a_terminate_of_the_tree_spares_nobody(hub: Hub) {
+    let hub = hub.with_partitions(3);
+    let worker = hub.worker(grove()).await;
+    let client = worker.client();
+    let all = trees("oak", 3);
+    assert_eq!(all.len(), 15);
+    let oak = client.start_by_name("grove", &3).id("oak").await.expect("started");
+    for id in &all {
+        until_is(&client, id, RuntimeStatus::Running).await;
+    }
+    let kept = client.instance("oak-kept").expect("valid");
+    kept.terminate("this one only").await.expect("terminated");
+    until_is(&client, "oak-kept", RuntimeStatus::Terminated).await;
+    until_is(&client, "oak", RuntimeStatus::Failed).await;
+    until_is(&client, "oak-free", RuntimeStatus::Running).await;
+    until_is(&client, "oak-kept-kept", RuntimeStatus::Running).await;
+
+    let error = oak.terminate_tree("too late").await.expect_err("it has failed");
+    assert!(matches!(error, ClientError::Ended { .. }), "{error}");
+    for root in ["oak-free", "oak-kept-free", "oak-kept-kept"] {
+        let root = client.instance(root).expect("valid");
+        root.terminate_tree("cut down").await.expect("terminated");
+    }
+    for id in all.iter().skip(1) {
+        until_is(&client, id, RuntimeStatus::Terminated).await;
+    }
+    worker.shutdown().await.expect("it ends well");
+}
+
+async fn a_terminate_of_the_tree_goes_on_when_workers_die(hub: Hub) {
+    let hub = hub.with_partitions(4);
+    let mut worker = hub.worker(grove()).await;
+    let all = trees("elm", 3);
+    let elm = worker.client().start_by_name("grove", &3).id("elm").await.expect("started");
+    for id in &all {
+        until_is(&worker.client(), id, RuntimeStatus::Running).await;
+    }
+    elm.terminate_tree("cut down").await.expect("terminated");
+    // Each may get a little further.
+    for _ in 0..4 {
+        worker.shutdown().await.expect("it ends well");
+        worker = hub.worker(grove()).await;
+    }
+    for id in &all {
+        until_is(&worker.client(), id, RuntimeStatus::Terminated).await;
     }
     worker.shutdown().await.expect("it ends well");
 }

@@ -241,11 +241,14 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Arc<str>>,
     },
-    /// Arrival, terminal: ended by a client.
+    /// Arrival, terminal: ended by a client, or with its parent.
     ExecutionTerminated {
         /// The client's reason, which becomes the output.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Arc<str>>,
+        /// Also those children that would go on by themselves, and theirs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tree: bool,
     },
     /// Decision, terminal: the code returned a value.
     ExecutionCompleted {

@@ -83,6 +83,9 @@ pub enum Command {
         /// Becomes the output.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Arc<str>>,
+        /// Also those children that would go on by themselves, and theirs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tree: bool,
     },
     /// Hold the instance.
     Suspend {
@@ -175,7 +178,7 @@ pub enum MessageBody {
         /// Its result.
         result: Result<Payload, Box<Failure>>,
     },
-    /// The parent was terminated.
+    /// The parent has ended, or waits no longer.
     TerminateChild {
         /// The child.
         instance: InstanceId,
@@ -184,6 +187,9 @@ pub enum MessageBody {
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Arc<str>>,
+        /// Also those children that would go on by themselves, and theirs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tree: bool,
     },
 }
 

@@ -371,9 +371,9 @@ impl Core {
                 entry.writes.in_flight = true;
                 self.take_child_result(instance, entry, call, execution, result);
             }
-            Arrival::Stashed(Stashed::Terminate { reason }) => {
+            Arrival::Stashed(Stashed::Terminate { reason, tree }) => {
                 entry.writes.in_flight = true;
-                self.terminate_child(instance, entry, reason);
+                self.terminate_child(instance, entry, reason, tree);
             }
             Arrival::Reported(reported) => self.apply_reported(instance, entry, *reported),
             Arrival::Dead(dead) => {
@@ -674,9 +674,9 @@ impl Core {
                     Command::Terminate { .. } if planted!(TerminateForgotten) => {
                         self.reply(entry, source, Answer::Accepted);
                     }
-                    Command::Terminate { reason } => {
+                    Command::Terminate { reason, tree } => {
                         self.reply(entry, source, Answer::Accepted);
-                        self.end_with(instance, entry, Ended::Terminated(reason));
+                        self.end_with(instance, entry, Ended::Terminated { reason, tree });
                     }
                     Command::Suspend { reason } => {
                         let already = suspended || held;
@@ -798,8 +798,8 @@ impl Core {
             MessageBody::ChildEnded { parent, execution, result } => {
                 self.child_ended(instance, entry, &parent, execution, result);
             }
-            MessageBody::TerminateChild { parent, reason, .. } => {
-                self.terminate_asked(instance, entry, &parent, reason);
+            MessageBody::TerminateChild { parent, reason, tree, .. } => {
+                self.terminate_asked(instance, entry, &parent, reason, tree);
             }
         }
     }
@@ -885,7 +885,8 @@ impl Core {
             return;
         }
         let parent = run.row.parent.clone();
-        self.end_with(instance, entry, Ended::Terminated(Some("replaced by a new start".into())));
+        let reason = Some("replaced by a new start".into());
+        self.end_with(instance, entry, Ended::Terminated { reason, tree: false });
         entry.writes.tell_replaced(parent.as_ref());
         entry.forget_own_arrivals();
         entry.arrivals.push_front(Arrival::Begin { acceptance, ticket: None });
@@ -897,7 +898,7 @@ impl Core {
         let parent = entry.active().and_then(|run| run.row.parent.clone());
         entry.writes.forget_run(parent.as_ref());
         entry.forget_own_arrivals();
-        self.leave_children(entry);
+        self.leave_children(entry, false);
         let Life::Active(run) = &mut entry.life else { return };
         for (call, open) in &run.calls {
             if matches!(open.phase, Phase::Running { .. }) {
@@ -937,13 +938,14 @@ impl Core {
             let kind = started_event(*acceptance, true);
             let _ = entry.writes.record(run, at, kind);
         }
-        self.leave_children(entry);
+        let tree = matches!(ended, Ended::Terminated { tree: true, .. });
+        self.leave_children(entry, tree);
         let Life::Active(run) = &mut entry.life else { return };
         let cancelled = running_attempts(run);
         let at = now.max(run.last_at);
         let (kind, status, output, failure) = match ended {
-            Ended::Terminated(reason) => (
-                EventKind::ExecutionTerminated { reason: reason.clone() },
+            Ended::Terminated { reason, tree } => (
+                EventKind::ExecutionTerminated { reason: reason.clone(), tree },
                 RuntimeStatus::Terminated,
                 reason.and_then(|reason| Payload::of(&*reason).ok()),
                 None,
@@ -1084,7 +1086,11 @@ pub(super) enum Start {
 
 /// How a run ends from outside its code.
 pub(super) enum Ended {
-    Terminated(Option<Arc<str>>),
+    Terminated {
+        reason: Option<Arc<str>>,
+        /// No child is spared.
+        tree: bool,
+    },
     Failed(Box<Failure>),
 }
 

@@ -196,7 +196,7 @@ impl Core {
             return;
         };
         // Which calls are open is not known of a history that could not be read.
-        if !run.partial && run.children.get(&call).is_none_or(|child| child.detached) {
+        if !run.partial && !run.children.get(&call).is_some_and(Child::is_awaited) {
             self.stats.dropped += 1;
         } else if run.hold.is_some() {
             run.stash.push_back(Stashed::Child { call, execution, result });
@@ -214,26 +214,27 @@ impl Core {
     /// Nobody waits for a child any more.
     pub(super) fn leave_child(&mut self, entry: &mut Entry, call: CallNumber) {
         let Some(run) = entry.active() else { return };
-        if let Some(child) = run.children.get(&call).filter(|child| !child.detached) {
+        if let Some(child) = run.children.get(&call).filter(|child| child.is_awaited()) {
             let reason = format!("{} no longer waits for it", run.key.instance);
-            let message = terminate(run, call, child, reason.into());
+            let message = terminate(run, call, child, reason.into(), false);
             self.send_to_child(entry, message);
         }
     }
 
     /// An execution ends, or has to give way, in front of its terminal event.
-    pub(super) fn leave_children(&mut self, entry: &mut Entry) {
-        self.leave_all(entry, "has ended");
+    /// `tree` says that no child is spared.
+    pub(super) fn leave_children(&mut self, entry: &mut Entry, tree: bool) {
+        self.leave_all(entry, "has ended", tree && !planted!(TreeSparesAbandoned));
     }
 
     /// An execution ends, and the run goes on with the next: its children are not that one's.
     pub(super) fn leave_children_behind(&mut self, entry: &mut Entry) {
         if !planted!(ChildrenKeptOnContinue) {
-            self.leave_all(entry, "has continued as new");
+            self.leave_all(entry, "has continued as new", false);
         }
     }
 
-    fn leave_all(&mut self, entry: &mut Entry, why: &str) {
+    fn leave_all(&mut self, entry: &mut Entry, why: &str, tree: bool) {
         let Some(run) = entry.active() else { return };
         if run.children.is_empty() {
             return;
@@ -242,7 +243,7 @@ impl Core {
         let messages: Vec<_> = run
             .children
             .iter()
-            .map(|(call, child)| terminate(run, *call, child, reason.clone()))
+            .map(|(call, child)| terminate(run, *call, child, reason.clone(), tree))
             .collect();
         for message in messages {
             self.send_to_child(entry, message);
@@ -264,12 +265,13 @@ impl Core {
         entry: &mut Entry,
         parent: &ParentLink,
         reason: Option<Arc<str>>,
+        tree: bool,
     ) {
         let fits = entry.active().is_some_and(|run| {
             run.row.parent.as_ref() == Some(parent) || planted!(TerminateReachesLaterRun)
         });
         if fits {
-            self.terminate_child(instance, entry, reason);
+            self.terminate_child(instance, entry, reason, tree);
         } else {
             self.stats.dropped += 1;
         }
@@ -280,26 +282,36 @@ impl Core {
         instance: &InstanceId,
         entry: &mut Entry,
         reason: Option<Arc<str>>,
+        tree: bool,
     ) {
         match entry.active() {
             Some(run) if run.partial => {
-                run.stash.push_back(Stashed::Terminate { reason });
+                run.stash.push_back(Stashed::Terminate { reason, tree });
                 entry.writes.in_flight = true;
                 entry.writes.touch();
             }
-            Some(_) => self.end_with(instance, entry, Ended::Terminated(reason)),
+            Some(_) => self.end_with(instance, entry, Ended::Terminated { reason, tree }),
             None => self.stats.dropped += 1,
         }
     }
 }
 
 /// What a parent says to a child that ends with it.
-fn terminate(run: &Run, call: CallNumber, child: &Child, reason: Arc<str>) -> Option<MessageBody> {
-    match child.close {
+fn terminate(
+    run: &Run,
+    call: CallNumber,
+    child: &Child,
+    reason: Arc<str>,
+    tree: bool,
+) -> Option<MessageBody> {
+    let close =
+        if tree || planted!(AbandonedEndsToo) { ParentClose::Terminate } else { child.close };
+    match close {
         ParentClose::Terminate => Some(MessageBody::TerminateChild {
             instance: child.instance.clone(),
             parent: run.link(call, child.detached),
             reason: Some(reason),
+            tree: tree && !planted!(TreeEndsAtChildren),
         }),
         ParentClose::Abandon => None,
     }

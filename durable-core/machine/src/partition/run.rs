@@ -39,7 +39,7 @@ pub(super) struct Run {
     /// Its first turn is that of a resume, because it could not have one at its start.
     pub(super) resumes: bool,
     pub(super) calls: BTreeMap<CallNumber, Call>,
-    /// Children whose end it waits for, or that end with it.
+    /// Children whose end it has not heard of.
     pub(super) children: BTreeMap<CallNumber, Child>,
     pub(super) timers: BTreeMap<CallNumber, Timestamp>,
     /// Open timers in the order in which they are due, those that fire right now included.
@@ -58,12 +58,22 @@ pub(super) struct Run {
     pub(super) history_bytes: usize,
 }
 
-/// A child that was created and has not ended, as far as its parent knows.
+/// A child that was created and has not ended, as far as its parent knows: of one that is not awaited it never
+/// hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Child {
     pub(super) instance: InstanceId,
     pub(super) detached: bool,
     pub(super) close: ParentClose,
+    /// Its call was dropped, and it goes on by itself.
+    pub(super) left: bool,
+}
+
+impl Child {
+    /// Whether the parent's code hears of its end.
+    pub(super) fn is_awaited(&self) -> bool {
+        !(self.detached || self.left)
+    }
 }
 
 /// An arrival that waits in the in-flight row of a held instance.
@@ -87,6 +97,8 @@ pub(super) enum Stashed {
     /// Its parent wants it terminated, and no end can be written behind a history that cannot be read.
     Terminate {
         reason: Option<Arc<str>>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tree: bool,
     },
 }
 
@@ -242,20 +254,22 @@ impl Run {
                     self.remove_timer(*call);
                 }
                 self.calls.remove(call);
-                self.children.remove(call);
+                match self.children.get_mut(call) {
+                    Some(child) if child.close == ParentClose::Abandon => child.left = true,
+                    Some(_) | None => drop(self.children.remove(call)),
+                }
                 self.calls_due.retain(|(_, due)| due != call);
             }
             EventKind::ChildCreated(created) => {
-                if !(created.detached && created.close == ParentClose::Abandon) {
-                    self.children.insert(
-                        created.call,
-                        Child {
-                            instance: created.instance.clone(),
-                            detached: created.detached,
-                            close: created.close,
-                        },
-                    );
-                }
+                self.children.insert(
+                    created.call,
+                    Child {
+                        instance: created.instance.clone(),
+                        detached: created.detached,
+                        close: created.close,
+                        left: false,
+                    },
+                );
             }
             EventKind::ChildCompleted { call, .. } | EventKind::ChildFailed { call, .. } => {
                 self.children.remove(call);

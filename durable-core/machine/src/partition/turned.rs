@@ -81,7 +81,7 @@ impl Core {
                 }
                 Action::Complete(output) => {
                     let cancelled = running_attempts(run);
-                    self.leave_children(entry);
+                    self.leave_children(entry, false);
                     let Life::Active(run) = &mut entry.life else { return };
                     let kind = EventKind::ExecutionCompleted { output: output.clone() };
                     let _ = entry.writes.record(run, at, kind);
@@ -158,7 +158,7 @@ impl Core {
     }
 
     fn fail(&mut self, instance: &InstanceId, entry: &mut Entry, failure: Box<Failure>) {
-        self.leave_children(entry);
+        self.leave_children(entry, false);
         let Life::Active(run) = &mut entry.life else { return };
         let cancelled = running_attempts(run);
         let at = self.now.max(run.last_at);

@@ -247,7 +247,7 @@ fn what_the_engine_decided_needs_no_action_of_the_code() {
     }
     let mut ended = in_time();
     ended.truncate(4);
-    ended.push(EventKind::ExecutionTerminated { reason: None });
+    ended.push(EventKind::ExecutionTerminated { reason: None, tree: false });
     assert!(replay(ended).is_ok());
 }
 
@@ -547,7 +547,7 @@ fn a_wake_up_from_another_thread_is_noticed_once_and_none_after_the_end() {
 
     let mut ended = orchestration(order);
     let _ = ended.advance(&at(0, started()));
-    let _ = ended.advance(&at(0, EventKind::ExecutionTerminated { reason: None }));
+    let _ = ended.advance(&at(0, EventKind::ExecutionTerminated { reason: None, tree: false }));
     assert!(!ended.woken_from_outside());
 }
 

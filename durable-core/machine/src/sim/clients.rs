@@ -108,6 +108,14 @@ impl Clients {
             }
             wishes.push((at, wish));
         }
+        if self.extra.chance(200) {
+            for _ in 0..6 {
+                let at = self.extra.within(0, span);
+                let instance = self.extra.pick(&self.ids).clone();
+                let terminate = Command::Terminate { reason: Some("all".into()), tree: true };
+                wishes.push((at, self.command(instance, terminate)));
+            }
+        }
         if self.extra.chance(100) {
             for _ in 0..20 {
                 let at = self.extra.within(0, span);
@@ -138,7 +146,10 @@ impl Clients {
             35..=79 => self.raise(instance, journal),
             80..=84 => self.command(instance, Command::Suspend { reason: Some("wait".into()) }),
             85..=89 => self.command(instance, Command::Resume { reason: None }),
-            90..=92 => self.command(instance, Command::Terminate { reason: Some("enough".into()) }),
+            90..=92 => self.command(
+                instance,
+                Command::Terminate { reason: Some("enough".into()), tree: false },
+            ),
             93..=97 => Wish::WakeOutside,
             _ => Wish::Damage(instance),
         }

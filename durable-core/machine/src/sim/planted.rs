@@ -147,6 +147,12 @@ planted_bugs! {
     ChildrenKeptOnContinue,
     /// Children go on when their parent has ended.
     TerminateNotPassedOn,
+    /// Children that may go on by themselves are terminated with their parent.
+    AbandonedEndsToo,
+    /// A terminate with all children spares those that may go on by themselves.
+    TreeSparesAbandoned,
+    /// A terminate with all children is not passed on by the children.
+    TreeEndsAtChildren,
     /// A parent's terminate reaches a later run of its child's id.
     TerminateReachesLaterRun,
     /// The store lets a child take the id of a start that was accepted.

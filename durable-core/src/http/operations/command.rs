@@ -10,7 +10,7 @@ use super::super::request::Ask;
 use super::instance;
 
 pub(in super::super) async fn terminate(ask: &Ask<'_>, id: &str) -> Result<Response, Refusal> {
-    send(ask, id, |reason| Command::Terminate { reason }).await
+    send(ask, id, |reason| Command::Terminate { reason, tree: false }).await
 }
 
 /// Holding an instance that is held is accepted, and changes nothing.

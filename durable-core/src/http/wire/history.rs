@@ -225,7 +225,7 @@ impl<'a> Translation<'a> {
         let mut shown = Vec::with_capacity(events.len());
         for event in events {
             let timestamp = wire_time(event.at);
-            if let EventKind::ExecutionTerminated { reason } = &event.is {
+            if let EventKind::ExecutionTerminated { reason, .. } = &event.is {
                 let input = self.input(reason.as_deref());
                 shown.push(HistoryEvent::ExecutionTerminated {
                     timestamp: timestamp.clone(),
@@ -279,7 +279,7 @@ impl<'a> Translation<'a> {
             EventKind::ExecutionResumed { reason } => {
                 HistoryEvent::ExecutionResumed { timestamp, reason: reason.as_deref() }
             }
-            EventKind::ExecutionTerminated { reason } => {
+            EventKind::ExecutionTerminated { reason, .. } => {
                 let result = reason.as_deref().map(ResultText::Reason);
                 self.ended(timestamp, "Terminated", result, None)
             }

@@ -171,7 +171,7 @@ fn timers_events_and_holds_have_an_event_each() {
 
 #[test]
 fn a_terminated_execution_ends_with_two_events() {
-    let terminated = EventKind::ExecutionTerminated { reason: Some("enough".into()) };
+    let terminated = EventKind::ExecutionTerminated { reason: Some("enough".into()), tree: false };
     let events = wire_values([started("null"), terminated], PLAIN);
     let time = "2026-01-05T08:30:00.2000000Z";
     assert_eq!(

@@ -598,6 +598,102 @@ fn a_child_that_continues_as_new_answers_with_the_end_of_its_run() {
     });
 }
 
+/// A parent of one child that may go on and one that nobody waits for, each with one of its own kind below it.
+const FREE: &str = r#"start mother parent_of_two {"left":{"name":"starts_child","input":{"name":"wait","input":["go"],"id":"baby","abandon":true,"waits":true},"id":"heir","abandon":true},"right":{"name":"wait","input":["go"],"id":"twin"}}"#;
+
+#[test]
+fn a_terminate_of_all_spares_no_child_that_would_go_on_by_itself() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            {FREE}
+            expect  running baby
+            terminate-tree mother enough
+            expect  terminated mother "enough"
+            expect  terminated twin "its parent mother has ended"
+            expect  terminated heir "its parent mother has ended"
+            expect  terminated baby "its parent heir has ended"
+            "#
+        )
+    });
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            {FREE}
+            expect  running baby
+            terminate mother enough
+            expect  terminated twin "its parent mother has ended"
+            expect  running heir
+            expect  running baby
+            event   heir go 1
+            expect  completed heir "baby"
+            expect  running baby
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_terminate_of_all_reaches_a_child_whose_call_was_dropped_and_that_went_on() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother drops_child {{"name":"wait","input":["go"],"id":"baby","abandon":true}}
+            expect  running baby
+            time    +10s
+            expect  running baby
+            terminate-tree mother
+            expect  terminated baby "its parent mother has ended"
+            "#
+        )
+    });
+    // What it returns is still not for its parent.
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            start   mother drops_child {{"name":"wait","input":["go"],"id":"baby","abandon":true}}
+            expect  running baby
+            time    +10s
+            event   baby go 1
+            expect  completed baby [1]
+            event   mother go 1
+            expect  completed mother "timer"
+            expect  history mother started child timer fired cancelled raised completed
+            "#
+        )
+    });
+}
+
+#[test]
+fn a_terminate_of_all_survives_the_death_of_every_owner_on_its_way() {
+    both(|partitions| {
+        format!(
+            r#"
+            partitions {partitions}
+            faults  live
+            {FREE}
+            expect  running baby
+            network down
+            terminate-tree mother
+            takeover
+            network up
+            time    +10s
+            network down
+            takeover of baby
+            takeover of mother
+            network up
+            time    +10s
+            expect  terminated heir
+            expect  terminated baby "its parent heir has ended"
+            "#
+        )
+    });
+}
+
 #[test]
 fn messages_that_come_twice_or_late_change_nothing() {
     both(|partitions| {

@@ -161,8 +161,8 @@ fn every_event() -> Vec<Event> {
         EventKind::ExecutionSuspended { reason: Some("lunch".into()) },
         EventKind::ExecutionResumed { reason: None },
         EventKind::ExecutionResumed { reason: Some("back".into()) },
-        EventKind::ExecutionTerminated { reason: None },
-        EventKind::ExecutionTerminated { reason: Some("enough".into()) },
+        EventKind::ExecutionTerminated { reason: None, tree: false },
+        EventKind::ExecutionTerminated { reason: Some("enough".into()), tree: false },
         EventKind::ExecutionCompleted { output: json("{}") },
         EventKind::ExecutionFailed { failure: Box::new(failure(FailureClass::Limit)) },
         EventKind::ContinuedAsNew { input: json("9") },
@@ -258,8 +258,8 @@ fn acceptances() -> Vec<Acceptance> {
 fn envelopes() -> Vec<Envelope> {
     let commands = [
         Command::Raise { name: "approved".into(), input: json("{}") },
-        Command::Terminate { reason: None },
-        Command::Terminate { reason: Some("stop".into()) },
+        Command::Terminate { reason: None, tree: false },
+        Command::Terminate { reason: Some("stop".into()), tree: false },
         Command::Suspend { reason: None },
         Command::Suspend { reason: Some("wait".into()) },
         Command::Resume { reason: None },
@@ -288,11 +288,17 @@ fn messages() -> Vec<Message> {
             execution: ExecutionNumber(3),
             result: Err(Box::new(failure(FailureClass::Application))),
         },
-        MessageBody::TerminateChild { instance: id("child"), parent: parent(), reason: None },
+        MessageBody::TerminateChild {
+            instance: id("child"),
+            parent: parent(),
+            reason: None,
+            tree: false,
+        },
         MessageBody::TerminateChild {
             instance: id("child"),
             parent: parent(),
             reason: Some("stop".into()),
+            tree: false,
         },
     ];
     let message = |(n, body)| Message {

@@ -539,11 +539,12 @@ impl World {
                 self.command(&instance, Command::Resume { reason: None }, "");
                 return answered;
             }
-            "terminate" => {
+            command @ ("terminate" | "terminate-tree") => {
+                let tree = command == "terminate-tree";
                 let instance = self.instance_named(&mut words);
                 let reason = words.rest();
                 let reason = (!reason.is_empty()).then(|| reason.into());
-                self.command(&instance, Command::Terminate { reason }, "");
+                self.command(&instance, Command::Terminate { reason, tree }, "");
             }
             "time" => self.pass(amount(words.word())),
             "jump" => {

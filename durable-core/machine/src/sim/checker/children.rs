@@ -24,8 +24,8 @@ impl Checker {
                 EventKind::ChildFailed { call, execution, failure } => {
                     self.child_said(key, archived.child(*call), *execution, Err(failure))?;
                 }
-                EventKind::ExecutionTerminated { reason: Some(reason) } => {
-                    terminated_by_its_parent(key, archived, reason)?;
+                EventKind::ExecutionTerminated { reason: Some(reason), tree } => {
+                    self.terminated_by_its_parent(key, archived, reason, *tree)?;
                 }
                 _ => {}
             }
@@ -129,11 +129,51 @@ impl Checker {
             };
             let waits =
                 !archived.ended && !parent.replaced && (child.created.detached || child.is_open());
-            holds(waits || child.created.close == ParentClose::Abandon, || {
+            let goes_on =
+                child.created.close == ParentClose::Abandon && !archived.ended_with_tree();
+            holds(waits || goes_on, || {
                 format!("I11: {} still runs, its parent {} is over", row.key(), link.key())
             })?;
         }
         Ok(())
+    }
+
+    /// I11: a parent terminates its own child, and no other run of its id; it spares those that may go on,
+    /// unless it was terminated with all its children, and then they with theirs.
+    fn terminated_by_its_parent(
+        &self,
+        key: &ExecutionKey,
+        archived: &Archived,
+        reason: &str,
+        tree: bool,
+    ) -> Verdict {
+        let Some(EventKind::ExecutionStarted(started)) =
+            archived.events.first().map(|event| &event.is)
+        else {
+            return Ok(());
+        };
+        let ended = reason.strip_prefix("its parent ").and_then(|r| r.strip_suffix(" has ended"));
+        let by = ended
+            .or_else(|| reason.strip_suffix(" no longer waits for it"))
+            .or_else(|| reason.strip_prefix("its parent ")?.strip_suffix(" has continued as new"));
+        let link = started.parent.as_ref();
+        let parent = link.map(|parent| parent.instance.as_str());
+        holds(by.is_none() || by == parent, || {
+            format!("I11: {key}, whose parent is {parent:?}, was terminated because {reason}")
+        })?;
+        let Some((link, over)) = link.and_then(|link| Some((link, self.archived(&link.key())?)))
+        else {
+            return Ok(());
+        };
+        let child = over.child(link.call).filter(|_| by.is_some());
+        let all = ended.is_some() && over.ended_with_tree();
+        let right = child.is_none_or(|child| all || child.created.close == ParentClose::Terminate)
+            && (!all || tree);
+        holds(right, || {
+            format!(
+                "I11: {key} was terminated because {reason} (all: {tree}), and {link:?} (all: {all}) did not ask for that"
+            )
+        })
     }
 }
 
@@ -145,20 +185,4 @@ fn made_way(row: &StatusRow) -> bool {
 fn link(key: &ExecutionKey, call: CallNumber) -> ParentLink {
     let ExecutionKey { instance, run, execution } = key.clone();
     ParentLink { instance, run, execution, call, detached: false }
-}
-
-/// I11: a parent terminates its own child, and no other run of its id.
-fn terminated_by_its_parent(key: &ExecutionKey, archived: &Archived, reason: &str) -> Verdict {
-    let Some(EventKind::ExecutionStarted(started)) = archived.events.first().map(|event| &event.is)
-    else {
-        return Ok(());
-    };
-    let by = reason.strip_suffix(" no longer waits for it").or_else(|| {
-        let reason = reason.strip_prefix("its parent ")?;
-        reason.strip_suffix(" has ended").or_else(|| reason.strip_suffix(" has continued as new"))
-    });
-    let parent = started.parent.as_ref().map(|parent| parent.instance.as_str());
-    holds(by.is_none() || by == parent, || {
-        format!("I11: {key}, whose parent is {parent:?}, was terminated because {reason}")
-    })
 }

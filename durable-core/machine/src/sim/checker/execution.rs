@@ -245,6 +245,12 @@ impl Archived {
         self.children.values()
     }
 
+    /// Whether it was terminated with all its children.
+    pub(super) fn ended_with_tree(&self) -> bool {
+        let last = self.events.last().map(|event| &event.is);
+        matches!(last, Some(EventKind::ExecutionTerminated { tree: true, .. }))
+    }
+
     pub(super) fn child(&self, call: CallNumber) -> Option<&Child> {
         self.children.get(&call)
     }
@@ -259,7 +265,7 @@ impl Archived {
             EventKind::ExecutionFailed { failure } => {
                 (Some(RuntimeStatus::Failed), None, Some((**failure).clone()))
             }
-            EventKind::ExecutionTerminated { reason } => {
+            EventKind::ExecutionTerminated { reason, .. } => {
                 let output = reason.as_ref().and_then(|reason| Payload::of(&**reason).ok());
                 (Some(RuntimeStatus::Terminated), output, None)
             }
