@@ -13,9 +13,9 @@ use super::TestInstance;
 use super::mock::{self, MockCall, TestCall};
 use super::world::World;
 use crate::activity::{Activity, ActivityReturn};
-use crate::error::ActivityError;
+use crate::error::{ActivityError, OrchestrationError};
 use crate::ids::IntoInstanceId;
-use crate::orchestration::Orchestrator;
+use crate::orchestration::{Orchestrator, OrchestratorReturn};
 use crate::registry::{Register, Registry};
 use crate::time::{from_utc, to_utc};
 
@@ -91,6 +91,64 @@ impl TestHub {
         let mock =
             move |call: &MockCall, input| mock(call, input).map_err(ActivityError::into_failure);
         self.world().mocks.insert(name.into(), Rc::new(mock));
+        self
+    }
+
+    /// Runs `mock` in the place of an orchestrator: of children that others start, so that their parent is tested
+    /// alone. The child is an instance all the same, with an id and a status. The mock may say how long it takes;
+    /// its panics fail the test.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    ///
+    /// #[orchestrator]
+    /// async fn ship(ctx: OrchestrationContext, parcel: u32) -> Result<String, OrchestrationError> {
+    ///     unimplemented!("ships {parcel} of {:?}", ctx.parent())
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn order(ctx: OrchestrationContext, parcels: u32) -> Result<usize, OrchestrationError> {
+    ///     let shipped = ctx.try_join_all((0..parcels).map(|n| ctx.child(ship, &n))).await?;
+    ///     Ok(shipped.len())
+    /// }
+    ///
+    /// let hub = TestHub::new().register(order).mock_child(ship, |child, parcel| match parcel {
+    ///     7 => Err(OrchestrationError::new("Lost", "nobody knows where it is")),
+    ///     _ => {
+    ///         child.takes(days(2));
+    ///         Ok(format!("receipt {parcel}"))
+    ///     }
+    /// });
+    /// assert_eq!(hub.start(order, 3).output().unwrap(), 3);
+    /// assert_eq!(hub.elapsed(), days(2));
+    /// assert!(hub.start(order, 9).output().unwrap_err().is("Lost"));
+    /// ```
+    #[must_use]
+    pub fn mock_child<O, R>(
+        self,
+        _orchestrator: O,
+        mock: impl Fn(&MockCall, O::Input) -> R + 'static,
+    ) -> Self
+    where
+        O: Orchestrator,
+        R: OrchestratorReturn<Output = O::Output>,
+    {
+        self.world().mock_child(O::NAME, mock::typed_child::<O, R>(mock));
+        self
+    }
+
+    /// The same for a child that is started by its orchestrator's name.
+    #[must_use]
+    pub fn mock_child_by_name(
+        self,
+        name: &str,
+        mock: impl Fn(&MockCall, Payload) -> Result<Payload, OrchestrationError> + 'static,
+    ) -> Self {
+        let mock = move |call: &MockCall, input| {
+            mock(call, input).map_err(OrchestrationError::into_failure)
+        };
+        self.world().mock_child(name, Rc::new(mock));
         self
     }
 
@@ -179,6 +237,13 @@ impl TestHub {
     pub fn instance(&self, id: impl IntoInstanceId) -> TestInstance<Payload> {
         let id: InstanceId = id.into_instance_id().unwrap_or_else(|error| panic!("{error}"));
         TestInstance::new(self.world.clone(), id)
+    }
+
+    /// The children of this orchestrator that were begun, in that order, mocked ones included.
+    pub fn children<O: Orchestrator>(&self, _orchestrator: O) -> Vec<TestInstance<O::Output>> {
+        let world = self.world();
+        let of_it = world.children.iter().filter(|(name, _)| **name == *O::NAME);
+        of_it.map(|(_, id)| TestInstance::new(self.world.clone(), id.clone())).collect()
     }
 
     /// Lets so much time pass, with all that happens in it.

@@ -101,6 +101,17 @@ impl<T> TestInstance<T> {
         self.command(envelope);
     }
 
+    /// Ends it from outside, with all its children: also those that would go on by themselves.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there or has ended.
+    pub fn terminate_tree(&self, reason: &str) {
+        let envelope =
+            self.envelope(Command::Terminate { reason: Some(reason.into()), tree: true });
+        self.command(envelope);
+    }
+
     /// Holds it until it is resumed.
     ///
     /// # Panics
@@ -144,7 +155,7 @@ impl<T> TestInstance<T> {
     /// # Panics
     ///
     /// With its story, if it never ends by itself, is held, is not there, has an output of another shape, calls an
-    /// activity that is neither registered nor mocked, or is not deterministic: what has ended is replayed.
+    /// activity or child that is neither registered nor mocked, or is not deterministic: what has ended is replayed.
     pub fn output(&self) -> Result<T, OrchestrationError>
     where
         T: DeserializeOwned,

@@ -10,13 +10,17 @@ use durable_machine::model::{Failure, InstanceId, Payload, StartAttempt, Timesta
 use serde::de::DeserializeOwned;
 
 use crate::activity::{Activity, ActivityReturn};
-use crate::error::{ActivityError, payload_failure};
+use crate::error::{ActivityError, OrchestrationError, payload_failure};
+use crate::orchestration::{Orchestrator, OrchestratorReturn};
 use crate::time::to_utc;
 
-/// Runs in the place of an activity.
+/// A mocked child is an instance whose code makes one call, of this and the child's name.
+pub(super) const MOCK_OF_CHILD: &str = "the mock of child ";
+
+/// Runs in the place of an activity, or of a child.
 pub(super) type Mock = Rc<dyn Fn(&MockCall, Payload) -> Result<Payload, Failure>>;
 
-/// The attempt that a mock answers.
+/// The attempt that a mock answers, or the child.
 #[derive(Debug)]
 pub struct MockCall {
     instance: InstanceId,
@@ -37,19 +41,21 @@ impl MockCall {
         }
     }
 
-    /// The instance whose orchestrator made the call.
+    /// The instance whose orchestrator made the call; in the mock of a child, that child.
     #[must_use]
     pub fn instance_id(&self) -> &InstanceId {
         &self.instance
     }
 
-    /// Which attempt of the call this is, from 1.
+    /// Which attempt of the call this is, from 1. A child that is tried again is another one, and this is 1 each
+    /// time.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// How often this activity was begun in the hub, this time included: attempts of all calls.
+    /// How often this activity was begun in the hub, this time included: attempts of all calls. In the mock of a
+    /// child: how many of this orchestrator were begun.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
@@ -61,8 +67,8 @@ impl MockCall {
         to_utc(self.at)
     }
 
-    /// Says how long the attempt takes, in virtual time; none, where nothing is said. One that takes longer than
-    /// its limit fails by that.
+    /// Says how long the attempt takes, in virtual time, or the child; none, where nothing is said. One that takes
+    /// longer than its limit fails by that.
     pub fn takes(&self, duration: Duration) {
         self.takes.set(duration);
     }
@@ -83,6 +89,21 @@ pub(super) fn typed<A: Activity, R: ActivityReturn<Output = A::Output>>(
         let output = mock(call, input).into_result().map_err(ActivityError::into_failure)?;
         Payload::of(&output).map_err(|error| {
             payload_failure(format_args!("the output of activity {:?}", A::NAME), &error)
+        })
+    })
+}
+
+/// A mock that knows the types of a child.
+pub(super) fn typed_child<O: Orchestrator, R: OrchestratorReturn<Output = O::Output>>(
+    mock: impl Fn(&MockCall, O::Input) -> R + 'static,
+) -> Mock {
+    Rc::new(move |call, input| {
+        let input = input.to().map_err(|error| {
+            payload_failure(format_args!("the input of orchestrator {:?}", O::NAME), &error)
+        })?;
+        let output = mock(call, input).into_result().map_err(OrchestrationError::into_failure)?;
+        Payload::of(&output).map_err(|error| {
+            payload_failure(format_args!("the output of orchestrator {:?}", O::NAME), &error)
         })
     })
 }

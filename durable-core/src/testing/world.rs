@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use durable_machine::codec;
 use durable_machine::model::{
-    Acceptance, Envelope, Event, ExecutionKey, Failure, FailureClass, Fence, InstanceId,
-    PartitionId, Payload, StartAttempt, StatusRow, Timestamp,
+    Acceptance, ActivityOptions, ChildCreated, Envelope, Event, EventKind, ExecutionKey, Failure,
+    FailureClass, Fence, InstanceId, PartitionId, Payload, StartAttempt, StatusRow, Timestamp,
 };
 use durable_machine::partition::{
     Answer, AttemptKey, Config, Effect, Input, Partition, Registry as Code, Ticket,
@@ -16,7 +16,7 @@ use durable_machine::partition::{
 use durable_machine::replay::{ForeignWake, Orchestration, OrchestratorFn};
 use durable_machine::store::{AcceptOutcome, Commit, StoreLimits, StoreModel};
 
-use super::mock::{Begun, Mock, MockCall};
+use super::mock::{Begun, MOCK_OF_CHILD, Mock, MockCall};
 use super::story;
 use crate::activity::ActivityContext;
 use crate::orchestration::silenced;
@@ -65,6 +65,8 @@ pub(super) struct World {
     pub(super) begin: Timestamp,
     pub(super) now: Timestamp,
     pub(super) begun: Vec<Begun>,
+    /// Children that began: name and id.
+    pub(super) children: Vec<(Arc<str>, InstanceId)>,
     functions: Arc<Functions>,
     model: StoreModel,
     partition: Option<Partition>,
@@ -86,6 +88,7 @@ impl World {
             begin: BEGIN,
             now: BEGIN,
             begun: Vec::new(),
+            children: Vec::new(),
             functions: Arc::new(Functions::default()),
             model: StoreModel::new(1),
             partition: None,
@@ -115,6 +118,7 @@ impl World {
         );
         *self.functions.orchestrators.lock().unwrap_or_else(PoisonError::into_inner) =
             self.registry.orchestrator_functions().clone();
+        self.add_mocked_children();
         let mut snapshot = self.model.open(P0);
         // This process lives on, so nothing that it loaded has killed it.
         snapshot.head.unclean_opens = 1;
@@ -131,10 +135,42 @@ impl World {
             },
             cache_bytes_max: 256 * 1024 * 1024,
             uncommitted_max: 100_000,
-            looks_first: false,
+            looks_first: true,
             stuck: Vec::new(),
         };
         self.partition = Some(Partition::open(config, self.functions.clone(), snapshot, self.now));
+    }
+
+    pub(super) fn mock_child(&mut self, name: &str, mock: Mock) {
+        self.mocks.insert(format!("{MOCK_OF_CHILD}{name}"), mock);
+    }
+
+    /// A mocked child is a real instance, whose code asks the mock as it would call an activity.
+    fn add_mocked_children(&self) {
+        let mut functions =
+            self.functions.orchestrators.lock().unwrap_or_else(PoisonError::into_inner);
+        for mock in self.mocks.keys() {
+            let Some(name) = mock.strip_prefix(MOCK_OF_CHILD) else { continue };
+            let mock: Arc<str> = mock.as_str().into();
+            let code: OrchestratorFn = Arc::new(move |ctx, input| {
+                let mock = mock.clone();
+                Box::pin(async move { ctx.activity(mock, input, ActivityOptions::default()).await })
+            });
+            functions.insert(name.to_owned(), code);
+        }
+    }
+
+    /// # Panics
+    ///
+    /// If nothing can play the child.
+    fn know_child(&self, parent: &InstanceId, created: &ChildCreated) {
+        let name = &created.name;
+        assert!(
+            self.functions.orchestrator(name).is_some(),
+            "orchestrator {name:?} of a child is neither registered nor mocked: .register({name}) or \
+             .mock_child({name}, …)\n{}",
+            self.story(parent)
+        );
     }
 
     /// What a worker that dies takes with it. The next one takes up the work from what is stored.
@@ -237,16 +273,29 @@ impl World {
     fn commit(&mut self, commit: &Commit) -> Vec<Effect> {
         let applied = self.model.commit(self.fence, commit);
         assert!(applied.is_ok(), "a commit contradicts what is stored: {applied:?}");
-        let mut changed = Vec::new();
+        let (mut changed, mut asked) = (Vec::new(), Vec::new());
         for write in &commit.instances {
+            if let Some(row) = write.status.as_ref().filter(|_| write.begins.a_run())
+                && row.parent.is_some()
+            {
+                self.children.push((row.name.clone(), row.instance.clone()));
+            }
             if let Some(append) = &write.history {
                 let events = codec::decode_events(&append.body).unwrap_or_default();
+                for event in &events {
+                    if let EventKind::ChildCreated(created) = &event.is {
+                        asked.push((write.key.instance.clone(), created.clone()));
+                    }
+                }
                 let history = self.histories.entry(write.key.clone()).or_default();
                 // A run that begins anew under one number takes the place of what was there.
                 history.truncate(usize::try_from(append.first.0).unwrap_or(usize::MAX));
                 history.extend(events);
                 changed.push(write.key.clone());
             }
+        }
+        for (parent, created) in asked {
+            self.know_child(&parent, &created);
         }
         for key in changed {
             self.check_replay(&key);
@@ -258,7 +307,7 @@ impl World {
     fn check_replay(&self, key: &ExecutionKey) {
         let Some(events) = self.histories.get(key) else { return };
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
-        let durable_machine::model::EventKind::ExecutionStarted(started) = &first.is else {
+        let EventKind::ExecutionStarted(started) = &first.is else {
             return;
         };
         if !last.is.is_terminal() {

@@ -1,21 +1,14 @@
 //! A workflow in a plain unit test.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use durable_core::prelude::*;
 use durable_core::testing::TestHub;
 
-use super::{Bank, charge, order, place_order, reserve};
+use super::{Bank, charge, order, place_order, reserve, said};
 
 fn hub() -> TestHub {
     TestHub::new().register(place_order).register(reserve)
-}
-
-/// What a test that fails says.
-fn said(test: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("it fails");
-    panic.downcast_ref::<String>().cloned().expect("a text")
 }
 
 #[test]

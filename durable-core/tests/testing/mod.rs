@@ -1,7 +1,10 @@
 //! The kit for testing one's own workflows: stories of its users.
 
+mod children;
 mod hub;
 mod replay;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use durable_core::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -39,4 +42,10 @@ async fn place_order(ctx: OrchestrationContext, order: Order) -> Result<u32, Orc
 
 fn order() -> Order {
     Order { item: "lamp".into(), cents: 4_200 }
+}
+
+/// What a test that fails says.
+pub(crate) fn said(test: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("it fails");
+    panic.downcast_ref::<String>().cloned().expect("a text")
 }
