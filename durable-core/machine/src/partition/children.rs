@@ -171,10 +171,10 @@ impl Core {
         execution: ExecutionNumber,
         result: Result<Payload, Box<Failure>>,
     ) {
+        let (later_run, later_execution) =
+            (planted!(ChildAnswersLaterRun), planted!(ChildAnswersLaterExecution));
         let fits = entry.active().is_some_and(|run| {
-            run.key == parent.key()
-                || planted!(ChildAnswersLaterRun)
-                || (planted!(ChildAnswersLaterExecution) && run.key.run == parent.run)
+            run.key == parent.key() || later_run || (later_execution && run.key.run == parent.run)
         });
         if fits {
             self.take_child_result(instance, entry, parent.call, execution, result);

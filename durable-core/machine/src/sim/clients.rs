@@ -47,6 +47,7 @@ pub(super) enum Wish {
     UseChildsId {
         token: u64,
         acceptance: Box<Acceptance>,
+        /// After those that it has asked for by then.
         call: u32,
     },
     Damage(InstanceId),
@@ -116,12 +117,12 @@ impl Clients {
                 wishes.push((at, self.command(instance, terminate)));
             }
         }
-        if self.extra.chance(100) {
+        if self.extra.chance(150) {
             for _ in 0..20 {
                 let at = self.extra.within(0, span);
                 let any = self.extra.pick(&self.ids).clone();
                 let (token, acceptance) = self.acceptance(any, journal);
-                let call = u32::try_from(self.extra.below(4)).expect("below four");
+                let call = u32::try_from(self.extra.below(2)).expect("below two");
                 let acceptance = Box::new(acceptance);
                 wishes.push((at, Wish::UseChildsId { token, acceptance, call }));
             }

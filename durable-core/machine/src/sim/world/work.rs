@@ -2,9 +2,10 @@
 
 use super::owners::OwnerId;
 use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
+use crate::codec;
 use crate::model::{
-    Acceptance, CallNumber, EnvelopeId, Failure, FailureClass, PartitionId, RuntimeStatus,
-    StartAttempt, Timestamp,
+    Acceptance, CallNumber, EnvelopeId, EventKind, Failure, FailureClass, PartitionId,
+    RuntimeStatus, StartAttempt, Timestamp,
 };
 use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
@@ -140,12 +141,17 @@ impl World {
                 self.wake(to);
             }
             Wish::UseChildsId { token, mut acceptance, call } => {
-                // Whoever waits may ask for a child next.
+                // Whoever waits asks for a child next, perhaps.
                 let running =
                     ListQuery { statuses: vec![RuntimeStatus::Running], ..ListQuery::default() };
                 let rows = self.store.list(&running, None, usize::MAX).rows;
                 if !rows.is_empty() {
-                    let instance = self.rng.pick(&rows).key().child_id(CallNumber(call));
+                    let key = self.rng.pick(&rows).key();
+                    let rows = self.store.history(&key.instance).unwrap_or_default();
+                    let events = codec::decode_history(&rows).unwrap_or_default();
+                    let asked = events.iter().filter(|event| has_number(&event.is)).count();
+                    let asked = u32::try_from(asked).expect("a short history");
+                    let instance = key.child_id(CallNumber(asked + call));
                     acceptance.instance = instance.clone();
                     if let Some(start) = self.journal.starts.get_mut(&token) {
                         start.instance = instance;
@@ -252,4 +258,15 @@ impl World {
     fn run_number(&self) -> crate::model::RunNumber {
         crate::model::RunNumber(u64::try_from(super::EPOCH + self.micros).expect("after 1970"))
     }
+}
+
+/// Whether what was asked for got a call number.
+fn has_number(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::ActivityScheduled(_)
+            | EventKind::TimerCreated { .. }
+            | EventKind::ChildCreated(_)
+            | EventKind::EventSent { .. }
+    )
 }
