@@ -23,8 +23,9 @@ impl ManagementApi {
     }
 
     /// The same routes as client libraries of other languages use them from this machine: no key is asked for,
-    /// larger bodies are taken, and only requests that name a loopback host are served. Nest it only where no
-    /// other machine gets through: `.nest("/durabletask", api.rpc_router())`.
+    /// larger bodies are taken, and only requests that name a loopback host are served. Links in its answers lead
+    /// to the [`path`](super::ManagementApiBuilder::path) of the other routes, with the first key. Nest it only
+    /// where no other machine gets through: `.nest("/durabletask", api.rpc_router())`.
     pub fn rpc_router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         self.mounted(Mount::Rpc)
     }

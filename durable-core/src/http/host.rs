@@ -74,17 +74,20 @@ impl Hosts {
         is_loopback(host) || is_listen || is_public
     }
 
-    /// Where links lead: the public URL if there is one, else this path on the host that was named, or on the
-    /// listen address.
+    /// Where links lead: the public URL if there is one, else this path where the request went.
     pub(super) fn base(&self, named: &Named, path: &str) -> String {
-        match (&self.public, named, self.listen) {
-            (Some(public), _, _) => public.base(),
-            (None, Named::Own(host), _) => format!("http://{host}{path}"),
-            (None, _, Some(listen)) if listen.ip().is_unspecified() => {
+        self.public.as_ref().map_or_else(|| self.here(named, path), PublicUrl::base)
+    }
+
+    /// This path on the host that was named, if that is an own one, or on the listen address.
+    pub(super) fn here(&self, named: &Named, path: &str) -> String {
+        match (named, self.listen) {
+            (Named::Own(host), _) => format!("http://{host}{path}"),
+            (_, Some(listen)) if listen.ip().is_unspecified() => {
                 format!("http://localhost:{}{path}", listen.port())
             }
-            (None, _, Some(listen)) => format!("http://{listen}{path}"),
-            (None, _, None) => format!("http://localhost{path}"),
+            (_, Some(listen)) => format!("http://{listen}{path}"),
+            (_, None) => format!("http://localhost{path}"),
         }
     }
 

@@ -70,7 +70,7 @@ impl ManagementApi {
         let query = Query::parse(uri.query().unwrap_or_default());
         let key = match mount {
             Mount::Public => self.check_key(headers, &query)?,
-            Mount::Rpc => None,
+            Mount::Rpc => self.settings.keys.first(),
         };
         let segments = path::segments(below)
             .map_err(|path::NotText| Refusal::argument("the path is not UTF-8 text"))?;
@@ -81,13 +81,18 @@ impl ManagementApi {
         }
         let whole = uri.path();
         let mounted = whole.strip_suffix(below).unwrap_or(whole).trim_end_matches('/');
-        let base = self.settings.hosts.base(&named, mounted);
+        // Links are for whoever they are handed to, so they lead to everybody's way in.
+        let hosts = &self.settings.hosts;
+        let (own, base) = match mount {
+            Mount::Public => (hosts.base(&named, mounted), hosts.base(&named, mounted)),
+            Mount::Rpc => (hosts.here(&named, mounted), hosts.base(&named, &self.settings.path)),
+        };
         let query_of_own = uri.query().map_or_else(String::new, |query| format!("?{query}"));
         let ask = Ask {
             api: self,
             headers,
             query,
-            url: format!("{base}{below}{query_of_own}"),
+            url: format!("{own}{below}{query_of_own}"),
             links: Links::new(base, &hub, key.map(Key::text)),
             mount,
         };

@@ -111,7 +111,8 @@ impl ManagementApiBuilder {
         Self { client, settings, public_url: None, keys: Vec::new(), limits }
     }
 
-    /// Where the router is nested, for links that handlers of the program make itself. Default
+    /// Where the router is nested, for links that are made elsewhere: in handlers of the program's own, and in
+    /// [`rpc_router`](ManagementApi::rpc_router). Default
     /// `/runtime/webhooks/durabletask`.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.settings.path = path.into();

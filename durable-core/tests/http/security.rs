@@ -168,9 +168,15 @@ async fn client_libraries_on_this_machine_need_no_key() {
     ask("localhost").await.is(200);
     assert!(ask("evil.example").await.is(403).json()["Message"].is_string());
     let start = request("POST", "/durabletask/orchestrators/Echo", &[], "1");
+    // Its links are for others, who need one.
     let link = server.send(start).await.is(202).header("location").unwrap().to_owned();
-    assert!(link.starts_with("http://127.0.0.1:7071/durabletask/instances/"), "{link}");
-    assert!(!link.contains("code="), "{link}");
+    assert!(link.starts_with("http://127.0.0.1:7071/runtime/webhooks/durabletask/"), "{link}");
+    assert!(link.ends_with(&format!("&code={KEY_IN_QUERY}")), "{link}");
+    assert!(matches!(server.follow("GET", &link, "").await.status, 200 | 202));
+    server.begin("WaitForApproval", "b", json!(1)).await;
+    let own = server.send(request("GET", "/durabletask/instances/b", &[], Body::empty())).await;
+    let location = own.is(202).header("location");
+    assert_eq!(location, Some("http://127.0.0.1:7071/durabletask/instances/b"));
 }
 
 #[tokio::test]
