@@ -69,6 +69,22 @@ async fn failing(ctx: OrchestrationContext, input: Payload) -> Result<(), Orches
     Ok(ctx.call(fail, &input).await?)
 }
 
+/// Its child chains, and its other child fails.
+#[orchestrator(name = "Parent")]
+async fn parent(ctx: OrchestrationContext, number: i64) -> Result<i64, OrchestrationError> {
+    let chained = ctx.child(chain, &number).id("child-1").await?;
+    match ctx.child(failing, &Payload::null()).id("child-2").await {
+        Ok(()) => Ok(0),
+        Err(_) => Ok(chained),
+    }
+}
+
+/// Waits for a child that waits.
+#[orchestrator(name = "Waiting")]
+async fn waiting(ctx: OrchestrationContext) -> Result<Payload, OrchestrationError> {
+    Ok(ctx.child(wait_for_approval, &Payload::null()).id("child-3").await?)
+}
+
 /// The version that its start asked for.
 #[orchestrator(name = "Version")]
 async fn version(ctx: OrchestrationContext) -> Result<Option<String>, OrchestrationError> {
@@ -80,5 +96,6 @@ pub(crate) fn registry() -> Registry {
     registry.register(echo).register(step).register(chain).register(fan_out);
     registry.register(wait_for_approval).register(three_events).register(sleeper);
     registry.register(fail).register(failing).register(version);
+    registry.register(parent).register(waiting);
     registry
 }

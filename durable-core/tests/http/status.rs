@@ -262,3 +262,34 @@ async fn point_6_the_history_of_a_failure() {
     assert_eq!(events[2]["Result"], failed.failure().unwrap().to_string());
     assert_eq!(events[2]["FailureDetails"]["ErrorType"], "Told");
 }
+
+#[tokio::test]
+async fn point_6_the_history_of_children() {
+    let server = Server::start().await;
+    server.begin("Parent", "a", json!(1)).await;
+    server.begin("Waiting", "b", json!(null)).await;
+    server.until_ended("a").await;
+    let events = history(&server, "a", "&showHistoryOutput=true").await;
+    assert_eq!(
+        kinds(&events)[1..],
+        [
+            "SubOrchestrationInstanceCompleted",
+            "SubOrchestrationInstanceFailed",
+            "ExecutionCompleted"
+        ]
+    );
+    let (chained, failed) = (&events[1], &events[2]);
+    assert_eq!((&chained["FunctionName"], &chained["Input"]), (&json!("Chain"), &json!("1")));
+    assert_eq!(chained["Result"], 3);
+    assert_eq!((&failed["FunctionName"], &failed["Input"]), (&json!("Failing"), &json!("null")));
+    assert_eq!(failed["FailureDetails"]["ErrorType"], "Told");
+    for event in [chained, failed] {
+        assert!(event["ScheduledTime"].as_str().unwrap() <= event["Timestamp"].as_str().unwrap());
+    }
+    server.eventually("child-3", |_| true).await;
+    let events = history(&server, "b", "").await;
+    assert_eq!(kinds(&events)[1..], ["SubOrchestrationInstanceCreated"]);
+    assert_eq!(events[1]["InstanceId"], "child-3");
+    // A child is an instance like any other.
+    server.get("/instances/child-1").await.is(200);
+}
