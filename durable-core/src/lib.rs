@@ -70,6 +70,9 @@ mod guide {
     struct Testing;
     #[doc = include_str!("../../docs/guide/operations.md")]
     struct Operations;
+    #[cfg(feature = "http")]
+    #[doc = include_str!("../../docs/guide/http.md")]
+    struct Http;
 }
 
 mod activity;
