@@ -101,6 +101,32 @@ async fn a_slow_body_is_given_up() {
 }
 
 #[tokio::test]
+async fn who_goes_away_gives_the_place_to_wait_to_the_next() {
+    let (worker, address) = serve(|api| api.limits(|limits| limits.waiting = 1)).await;
+    let waits = "timeout=3600&pollingInterval=1";
+    let first = format!("{BASE}/orchestrators/WaitForApproval/first?{waits}");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = head("POST", &first, address, "Content-Length: 0\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let client = worker.client();
+    while client.status("first").await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let second = format!("{BASE}/orchestrators/Echo?{waits}");
+    let ask =
+        || async { talk(address, &head("POST", &second, address, "Content-Length: 0\r\n")).await };
+    assert_eq!(code(&ask().await), "503");
+    drop(stream);
+    // What it started goes on, and the place is free as soon as the server has seen it leave.
+    let mut answer = ask().await;
+    while code(&answer) == "503" {
+        answer = ask().await;
+    }
+    assert_eq!(code(&answer), "200", "{answer}");
+    assert!(!client.status("first").await.unwrap().unwrap().has_ended());
+}
+
+#[tokio::test]
 async fn what_is_ambiguous_is_read_in_one_way() {
     let (_worker, address) = serve(|api| api).await;
     let path = format!("{BASE}/orchestrators/Echo/a");
