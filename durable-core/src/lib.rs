@@ -66,6 +66,8 @@ mod guide {
     struct Errors;
     #[doc = include_str!("../../docs/guide/timers-and-events.md")]
     struct TimersAndEvents;
+    #[doc = include_str!("../../docs/guide/children.md")]
+    struct Children;
     #[doc = include_str!("../../docs/guide/testing.md")]
     struct Testing;
     #[doc = include_str!("../../docs/guide/operations.md")]

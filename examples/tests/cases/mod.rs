@@ -1,4 +1,5 @@
 mod approval;
+mod children;
 mod circuit_breaker;
 mod documentation;
 mod fan_out;
@@ -14,6 +15,9 @@ mod trip;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/approval.rs"]
 mod approval_example;
+#[allow(dead_code, reason = "its program is run as a process")]
+#[path = "../../examples/children.rs"]
+mod children_example;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/circuit_breaker.rs"]
 mod circuit_breaker_example;
