@@ -13,7 +13,7 @@ use super::{ManagementApi, answer};
 use crate::http::refusal::Refusal;
 
 /// Where the client libraries of other languages look.
-const RPC_PATH: &str = "/durabletask";
+pub(super) const RPC_PATH: &str = "/durabletask";
 
 impl ManagementApi {
     /// The routes, to be nested under any path:

@@ -35,6 +35,7 @@
 
 mod answer;
 mod app;
+mod binding;
 mod body;
 mod durable_client;
 mod health;
@@ -57,6 +58,7 @@ mod wire;
 use std::fmt;
 use std::sync::Arc;
 
+pub use binding::{ClientBinding, CreationUrls};
 pub use durable_client::{DurableClient, WaitOptions};
 pub use links::CheckStatusPayload;
 pub use settings::{HttpLimits, InvalidSetting, ManagementApiBuilder};
