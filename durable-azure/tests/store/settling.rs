@@ -11,7 +11,7 @@ use durable_emulator::proxy::{Fault, FaultProxy, Plan, Rule};
 use durable_emulator::{Emulator, Service};
 
 use super::{open, options, run};
-use crate::store_contract::make::{Owner, P0, at, begin, begin_fresh, end, id, start};
+use crate::store_contract::make::{Owner, P0, at, begin, begin_asked, begin_fresh, end, id, start};
 
 /// A hub behind a proxy, and the same without it.
 struct Faulty {
@@ -145,6 +145,36 @@ fn a_start_is_accepted_once_whatever_becomes_of_its_answer() {
         }
         let counts = hub.direct.counts().await.expect("no fault");
         assert_eq!(counts.get(&RuntimeStatus::Pending), Some(&(FAULTS.len() as u64)));
+    });
+}
+
+#[test]
+fn a_child_gives_way_to_a_start_that_was_accepted_while_its_commit_was_under_way() {
+    run(async {
+        let hub = Faulty::new().await;
+        let (mut owner, _) = Owner::open(&hub.dynamic(), P0).await;
+        owner.commit(at(1), vec![begin_fresh("over", 1, at(1))]).await;
+        owner.commit(at(2), vec![end("over", 1, 2, at(2))]).await;
+        for (text, nonce) in [("over", 7), ("new", 8)] {
+            let (mut owner, _) = Owner::open(&hub.dynamic(), P0).await;
+            // The rows were read, and storage is busy when it is to write.
+            hub.meet(Fault::Busy, 1000);
+            let commit = Arc::new(owner.group(at(3), vec![begin_asked(text, 3, at(3))]));
+            let busy = hub.store.commit(owner.fence, Arc::clone(&commit)).await;
+            assert!(matches!(busy, Err(StoreError::Busy { .. })), "{text}: {busy:?}");
+            let accepted = hub.direct.accept(&start(text, nonce)).await.expect("no fault");
+            let AcceptOutcome::Accepted { run, .. } = accepted else { panic!("{accepted:?}") };
+            hub.proxy.set_plan(Plan::none());
+            let refused = hub.store.commit(owner.fence, commit).await;
+            assert!(matches!(refused, Err(StoreError::Unusable(_))), "{text}: {refused:?}");
+
+            let (mut owner, _) = Owner::open(&hub.dynamic(), P0).await;
+            let stored = hub.direct.load(&id(text)).await.expect("no fault").expect("stored");
+            assert_eq!(stored.acceptance.map(|start| start.run), Some(run), "{text}");
+            owner.commit(at(4), vec![begin(text, run.0, at(4))]).await;
+            let row = hub.direct.status(&id(text)).await.expect("no fault").expect("there");
+            assert_eq!((row.run, row.status), (run, RuntimeStatus::Running), "{text}");
+        }
     });
 }
 

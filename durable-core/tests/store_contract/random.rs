@@ -11,8 +11,8 @@ use durable_core::machine::model::{
     Payload, ReusePolicy, RunNumber, RuntimeStatus, StatusRow, Timestamp,
 };
 use durable_core::machine::store::{
-    AcceptOutcome, ArrivalPosition, Arrivals, Commit, Consumed, Cursor, Head, InstanceWrite,
-    ListQuery, OutboxWrite, Refusal, RowChange, Snapshot, StoreModel, TimerMove,
+    AcceptOutcome, ArrivalPosition, Arrivals, Begins, Commit, Consumed, Cursor, Head,
+    InstanceWrite, ListQuery, OutboxWrite, Refusal, RowChange, Snapshot, StoreModel, TimerMove,
 };
 use durable_core::store::{Store, StoreError};
 
@@ -443,12 +443,20 @@ impl Run {
             (Some(it), None) => {
                 // It has ended: a child of the same id may begin, or a rewind.
                 if self.dice.chance(50) {
-                    writes.push(self.begin_run(text, it.run + 2, time, live));
+                    let mut child = self.begin_run(text, it.run + 2, time, live);
+                    child.begins = Begins::Asked;
+                    writes.push(child);
                 } else {
                     writes.push(self.next_execution(text, &it, time, live));
                 }
             }
-            (None, None) => writes.push(self.begin_run(text, 3, time, live)),
+            (None, None) => {
+                let mut first = self.begin_run(text, 3, time, live);
+                if self.dice.chance(30) {
+                    first.begins = Begins::Asked;
+                }
+                writes.push(first);
+            }
         }
         let after = writes.iter().rev().find_map(|write| write.status.as_ref());
         if let Some(after) = after {

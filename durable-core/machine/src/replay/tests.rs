@@ -11,8 +11,8 @@ use futures::future::{Either, join_all, select};
 
 use super::*;
 use crate::model::{
-    ActivityOptions, ActivityScheduled, CallNumber, EnvelopeId, ExecutionNumber, ExecutionStarted,
-    InstanceId, RunNumber, Timestamp,
+    ActivityOptions, ActivityScheduled, CallNumber, ChildCreated, EnvelopeId, ExecutionNumber,
+    ExecutionStarted, InstanceId, ParentClose, RunNumber, Timestamp,
 };
 
 fn id(text: &str) -> InstanceId {
@@ -202,6 +202,42 @@ fn a_divergence_names_the_event_what_was_recorded_and_what_the_code_did() {
         (6, failed(), "event 6: the history has failed with \"K\", the code asks for completed"),
     ] {
         assert_eq!(changed(late(), place, recorded), message);
+    }
+}
+
+#[test]
+fn a_child_is_known_by_its_number_name_and_id_and_by_who_waits_for_it() {
+    let code = |ctx: Context| async move {
+        let options = ChildOptions { id: Some(id("parcel-7")), close: ParentClose::Abandon };
+        ctx.child("ship", of(&1), options).await
+    };
+    let recorded = ChildCreated {
+        call: CallNumber(0),
+        name: "ship".into(),
+        instance: id("parcel-7"),
+        input: of(&1),
+        detached: false,
+        close: ParentClose::Abandon,
+    };
+    let replay = |created: ChildCreated| {
+        let kinds = [started(), EventKind::ChildCreated(Box::new(created))];
+        let events: Vec<_> = (0..).zip(kinds).map(|(second, is)| at(second, is)).collect();
+        orchestration(code).replay(&events)
+    };
+    assert_eq!(replay(recorded.clone()).expect("it fits").input_differences, 0);
+    // What was recorded holds.
+    let other = ChildCreated { close: ParentClose::Terminate, ..recorded.clone() };
+    assert!(replay(other).is_ok());
+    let other = ChildCreated { input: of(&2), ..recorded.clone() };
+    assert_eq!(replay(other).expect("it fits").input_differences, 1);
+    for other in [
+        ChildCreated { call: CallNumber(1), ..recorded.clone() },
+        ChildCreated { name: "send".into(), ..recorded.clone() },
+        ChildCreated { instance: id("parcel-8"), ..recorded.clone() },
+        ChildCreated { detached: true, ..recorded.clone() },
+    ] {
+        let divergence = replay(other.clone()).expect_err(&format!("{other:?}")).to_string();
+        assert!(divergence.contains("parcel-7"), "{divergence}");
     }
 }
 

@@ -443,7 +443,24 @@ fn what_a_child_was_asked_for_with_is_written_as_ever() {
         close: ParentClose::Abandon,
     }));
     let link = ParentLink { detached: true, ..parent() };
+    let stop = Command::Terminate { reason: Some("stop".into()), tree: true };
+    let passed_on = MessageBody::TerminateChild {
+        instance: id("child"),
+        parent: link.clone(),
+        reason: None,
+        tree: true,
+    };
+    let ended = EventKind::ExecutionTerminated { reason: None, tree: true };
     for (written, value) in [
+        (
+            r#"{"Terminate":{"reason":"stop","tree":true}}"#,
+            serde_json::to_string(&stop).expect("JSON"),
+        ),
+        (
+            r#"{"TerminateChild":{"instance":"child","parent":{"instance":"parent ü","run":1700000000000000,"execution":1,"call":4,"detached":true},"tree":true}}"#,
+            serde_json::to_string(&passed_on).expect("JSON"),
+        ),
+        (r#"{"ExecutionTerminated":{"tree":true}}"#, serde_json::to_string(&ended).expect("JSON")),
         (
             r#"{"ChildCreated":{"call":3,"name":"child","instance":"child-1","input":1,"detached":true,"close":"Abandon"}}"#,
             serde_json::to_string(&created).expect("JSON"),
