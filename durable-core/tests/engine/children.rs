@@ -146,7 +146,12 @@ async fn a_child_that_fails_is_tried_again_with_durable_delays(hub: Hub) {
 
 async fn an_id_in_use_is_refused_and_an_ended_one_is_taken_again(hub: Hub) {
     let hub = hub.with_partitions(2);
-    let worker = hub.worker(registry()).await;
+    let mut registry = registry();
+    registry.register_orchestrator_fn("patient", |ctx, id: String| async move {
+        let child = ctx.child_by_name::<u32>("wait", &()).id(id);
+        Ok(child.retry(RetryPolicy::fixed(millis(10))).await?)
+    });
+    let worker = hub.worker(registry).await;
     let client = worker.client();
     let taken = client.start_by_name("wait", &()).id("taken").await.expect("started");
     let refused = client.start_by_name("parent_of_wait", "taken").await.expect("started");
@@ -163,7 +168,28 @@ async fn an_id_in_use_is_refused_and_an_ended_one_is_taken_again(hub: Hub) {
     let counts = client.counts().await.expect("counts");
     assert_eq!(counts.get(&RuntimeStatus::Completed), Some(&2));
     assert_eq!(counts.get(&RuntimeStatus::Failed), Some(&1));
+
+    // Who tries again gets the id when it is free.
+    let taken = client.start_by_name("wait", &()).id("taken").await.expect("started");
+    let patient = client.start_by_name("patient", "taken").id("patient").await.expect("started");
+    until_refused(&patient).await;
+    taken.raise_event("go", &3).await.expect("raised");
+    until_status(&client, "taken", |status| status.parent() == Some(patient.id())).await;
+    again.raise_event("go", &4).await.expect("raised");
+    assert_eq!(output::<u32>(&patient).await, 4);
     worker.shutdown().await.expect("it ends well");
+}
+
+/// Waits until a child of it could not begin.
+async fn until_refused(parent: &Handle<Payload>) {
+    loop {
+        let history = parent.history().await.expect("it is there");
+        let refused = |event: &EventKind| matches!(event, EventKind::ChildFailed { failure, .. } if failure.kind == "InstanceInUse");
+        if history.events().iter().any(|event| refused(&event.is)) {
+            return;
+        }
+        tokio::time::sleep(millis(5)).await;
+    }
 }
 
 async fn an_id_that_was_made_for_a_child_and_that_somebody_used_is_in_use(hub: Hub) {

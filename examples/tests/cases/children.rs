@@ -1,5 +1,7 @@
 //! An order of several parcels: all of them are sent or none, whenever the process of the whole tree dies.
 
+use durable_emulator::Emulator;
+
 use super::program::{run, spawn, wait};
 
 const WAREHOUSES: [&str; 3] = ["north", "south", "east"];
@@ -84,6 +86,24 @@ fn a_tree_that_is_killed_at_any_moment_goes_on() {
         said += &wait(child).stdout;
     }
     let ran = run("children", folder.path(), &lost);
+    assert!(!ran.status.success() && ran.stderr.contains("Lost"), "{ran}");
+    taken_back(&(said + &ran.stdout));
+}
+
+#[test]
+fn a_tree_in_azure_storage_is_taken_over_by_the_next_process() {
+    let emulator = Emulator::shared().unwrap();
+    let connection = emulator.connection_string();
+    let folder = tempfile::tempdir().unwrap();
+    let tree = ["--azure", &connection, "--hub", "childrenSouth", "--lost", "south"];
+    let mut said = String::new();
+    for write in ["2", "4"] {
+        let crash: Vec<&str> = tree.into_iter().chain(["--crash-after-write", write]).collect();
+        let ran = run("children", folder.path(), &crash);
+        assert!(ran.stderr.contains("crashing on purpose"), "{ran}");
+        said += &ran.stdout;
+    }
+    let ran = run("children", folder.path(), &tree);
     assert!(!ran.status.success() && ran.stderr.contains("Lost"), "{ran}");
     taken_back(&(said + &ran.stdout));
 }
