@@ -18,6 +18,7 @@ use super::journal::Journal;
 use super::rng::Rng;
 use super::story::Story;
 use super::{Report, Violation};
+use crate::codec;
 use crate::model::{
     Acceptance, CommitNumber, Envelope, ExecutionKey, Failure, Fence, InstanceId, Message,
     MessageNumber, PartitionId, Payload, RuntimeStatus, Timestamp,
@@ -358,9 +359,7 @@ impl World {
             .rows
             .into_iter()
             .map(|row| self.store.status(&row.instance).unwrap_or(row))
-            .filter(|row| {
-                !row.status.is_terminal() && !self.checker.damaged.contains(&row.instance)
-            })
+            .filter(|row| !row.status.is_terminal() && self.can_be_read(&row.instance))
             .collect();
         if left.is_empty() {
             return Ok(false);
@@ -374,6 +373,15 @@ impl World {
         }
         self.after(0, Happening::WakeOutside);
         Ok(true)
+    }
+
+    /// A later run of an instance that was damaged is as good as any, and somebody may wait for it.
+    fn can_be_read(&self, instance: &InstanceId) -> bool {
+        let readable = || {
+            let rows = self.store.history(instance).unwrap_or_default();
+            codec::decode_history(&rows).is_ok_and(|events| !events.is_empty())
+        };
+        !self.checker.damaged.contains(instance) || readable()
     }
 
     fn who_is_left(&self) -> String {
