@@ -106,7 +106,7 @@ pub use activity::{
 };
 pub use client::{
     Client, ClientError, Handle, History, HistoryFile, InstancePage, InstanceStatus, Instances,
-    RaiseEvent, Restart, Start,
+    Purge, Purged, RaiseEvent, Restart, Start,
 };
 pub use durable_machine::model::{Event, EventKind, Hold, HoldReason, RunNumber, RuntimeStatus};
 pub use durable_machine::store::{ListQuery, ListToken};

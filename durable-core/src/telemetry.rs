@@ -7,6 +7,8 @@
 pub const INSTANCES_STARTED: &str = "durable_instances_started_total";
 /// Counter: runs that ended.
 pub const INSTANCES_ENDED: &str = "durable_instances_ended_total";
+/// Counter: instances that were purged.
+pub const INSTANCES_PURGED: &str = "durable_instances_purged_total";
 /// Counter: executions that ended to begin the next one of their run.
 pub const EXECUTIONS_CONTINUED: &str = "durable_executions_continued_total";
 /// Gauge: instances in memory.

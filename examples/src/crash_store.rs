@@ -13,12 +13,12 @@ use durable_core::machine::model::{
 };
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
-    ListPage, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
+    ListPage, Remains, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
 };
 use durable_core::store::{
     Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, Store, TakenWork,
 };
-use durable_core::{InstanceId, ListQuery, ListToken, RuntimeStatus, StoreError};
+use durable_core::{InstanceId, ListQuery, ListToken, RunNumber, RuntimeStatus, StoreError};
 
 /// Passes every call on to another store, and counts those that write. At the chosen one the process ends
 /// by [`std::process::abort`], which runs no destructor and flushes no buffer, like a `SIGKILL`.
@@ -144,6 +144,10 @@ impl HubStore for CrashStore {
         limit: usize,
     ) -> Result<ListPage, StoreError> {
         self.store.list(query, after, limit).await
+    }
+
+    async fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Result<Vec<Remains>, StoreError> {
+        self.store.remains(runs).await
     }
 
     async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {

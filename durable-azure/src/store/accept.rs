@@ -157,6 +157,7 @@ async fn beside(
     }
     if let Some((nonce, run)) = columns.nonce
         && nonce == acceptance.nonce
+        && !columns.purged
     {
         return Ok(Beside::Began(run));
     }
@@ -275,12 +276,15 @@ pub(super) async fn put(
     inner.queue(partition)?.put(&text).await.map_err(maybe_applied)
 }
 
-/// Makes a command durable. Twice in the queue is not twice applied: its id is recognised.
+/// Makes a command durable, for an active instance or for one that is to be purged. Twice in the queue is not twice applied: its id is recognised.
 pub(super) async fn send(inner: &Inner, envelope: &Envelope) -> Result<SendOutcome, StoreError> {
     let partition = envelope.instance.partition(inner.hub.partitions);
     let row = inner.row(&keys::partition(partition), &keys::status(&envelope.instance)).await?;
     let Some(row) = row else { return Ok(SendOutcome::NotFound) };
-    if !list::is_active(&row)? {
+    if StatusColumns::read(&row)?.is_hidden() {
+        return Ok(SendOutcome::NotFound);
+    }
+    if !list::is_active(&row)? && !envelope.command.is_for_the_ended() {
         match inner.status(&envelope.instance).await? {
             Some(status) if status.status.is_terminal() => {
                 return Ok(SendOutcome::Ended(Box::new(status)));

@@ -113,7 +113,7 @@ pub(super) async fn commit(
     let prepared = match committer.prepared.take() {
         Some(prepared) if prepared.number == Some(commit.number) => prepared,
         Some(_) | None => {
-            opened.cache().write(commit.instances.iter().map(|w| w.key.instance.clone()));
+            opened.cache().write(instances(commit));
             match prepare(inner, &opened, &committer, commit).await {
                 Ok(prepared) => prepared,
                 Err(error) => {
@@ -136,10 +136,16 @@ pub(super) async fn commit(
     }
 }
 
+/// The instances that a commit touches.
+fn instances(commit: &Commit) -> impl Iterator<Item = InstanceId> {
+    let keys = commit.instances.iter().map(|write| &write.key).chain(&commit.purges);
+    keys.map(|key| key.instance.clone())
+}
+
 /// What is remembered of the instances of this commit may be wrong.
 fn refuse(opened: &Opened, commit: &Commit) {
     opened.cache().refused();
-    opened.inbox().written(commit.instances.iter().map(|write| write.key.instance.clone()));
+    opened.inbox().written(instances(commit));
 }
 
 /// Sends until it is known to be applied, or cannot be.

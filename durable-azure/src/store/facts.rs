@@ -59,6 +59,17 @@ pub(super) async fn of(
                 }
             }
         }
+        for key in &commit.purges {
+            match cache.get(&key.instance).filter(|known| known.run == key.run) {
+                Some(known) => {
+                    let found = Facts { known: Some(known.clone()), ..Facts::default() };
+                    facts.insert(key.instance.clone(), found);
+                }
+                None => {
+                    unknown.insert(key.instance.clone());
+                }
+            }
+        }
     }
     let read = futures::stream::iter(unknown.into_iter().map(|instance| async move {
         let found = read_facts(inner, &opened.key, &instance).await?;

@@ -362,6 +362,7 @@ impl Inbox {
             in_flight: false,
             created: new.created,
             uncounted: true,
+            purged: false,
             start: None,
             status_blob: new.status_blob.clone(),
             in_flight_blob: None,

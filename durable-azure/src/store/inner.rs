@@ -1,11 +1,13 @@
 //! What all parts of a store share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use durable_core::machine::model::{Fence, PartitionId, Timestamp, WorkerId};
+use durable_core::machine::model::{
+    Fence, InstanceId, PartitionId, RunNumber, Timestamp, WorkerId,
+};
 use durable_core::store::{HubInfo, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -45,8 +47,18 @@ struct State {
     taken: Mutex<TakenMessages>,
     worker: Mutex<Option<WorkerId>>,
     beat: Mutex<Option<Instant>>,
+    gone: Mutex<Gone>,
     changed: watch::Sender<u64>,
 }
+
+/// Runs of which this process has removed the last row, the newest ones: they never come back.
+#[derive(Debug, Default)]
+struct Gone {
+    runs: HashSet<(InstanceId, RunNumber)>,
+    oldest: VecDeque<(InstanceId, RunNumber)>,
+}
+
+const GONE_MAX: usize = 16_384;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -76,6 +88,7 @@ impl Inner {
                 taken: Mutex::default(),
                 worker: Mutex::default(),
                 beat: Mutex::default(),
+                gone: Mutex::default(),
                 changed: watch::Sender::new(0),
             },
         }
@@ -128,6 +141,23 @@ impl Inner {
     /// Others may soon take this worker for dead. False where it does not beat at all.
     pub(super) fn may_be_dead(&self) -> bool {
         lock(&self.state.beat).is_some_and(|at| at.elapsed() > self.options.lease * 2 / 3)
+    }
+
+    pub(super) fn note_gone(&self, instance: InstanceId, run: RunNumber) {
+        let mut gone = lock(&self.state.gone);
+        if gone.runs.insert((instance.clone(), run)) {
+            gone.oldest.push_back((instance, run));
+        }
+        if gone.oldest.len() > GONE_MAX
+            && let Some(oldest) = gone.oldest.pop_front()
+        {
+            gone.runs.remove(&oldest);
+        }
+    }
+
+    /// Whether this process knows that nothing of a run is left. Where it does not, a look tells.
+    pub(super) fn is_gone(&self, instance: &InstanceId, run: RunNumber) -> bool {
+        lock(&self.state.gone).runs.contains(&(instance.clone(), run))
     }
 
     pub(super) fn queue(&self, partition: PartitionId) -> Result<&Queue, StoreError> {

@@ -31,6 +31,8 @@ pub(super) struct Known {
     pub(super) created: u64,
     /// Its acceptance row counts for it, and not yet the sums of the head row.
     pub(super) uncounted: bool,
+    /// It was purged, and its row is about to go.
+    pub(super) purged: bool,
     /// The acceptance row of this very run. Nobody but the owner takes it away, when it begins.
     pub(super) start: Option<StartFacts>,
     /// Blobs that its status row and its row of work in flight name.
@@ -38,7 +40,7 @@ pub(super) struct Known {
     pub(super) in_flight_blob: Option<String>,
 }
 
-/// The active instances of one opening.
+/// Instances of one opening: the active ones, and those that were loaded for something else.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     known: HashMap<InstanceId, Known>,
@@ -123,6 +125,7 @@ mod tests {
             in_flight: false,
             created: 1,
             uncounted: false,
+            purged: false,
             start: None,
             status_blob: None,
             in_flight_blob: None,

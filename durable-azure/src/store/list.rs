@@ -129,6 +129,9 @@ impl Inner {
 
     /// A status row as lists show it.
     async fn shown(&self, row: &Row) -> Result<Option<StatusRow>, StoreError> {
+        if StatusColumns::read(row)?.purged {
+            return Ok(None);
+        }
         let bytes = match body::read(&self.container, row).await {
             Ok(Some(bytes)) => bytes,
             // Replaced since it was read: read it once more.

@@ -32,14 +32,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use durable_core::machine::model::{
-    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
-    StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RunNumber,
+    RuntimeStatus, StatusRow, Timestamp, WorkerId,
 };
 use durable_core::machine::partition::StartAttempt;
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
-    ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
-    WorkResult,
+    ListPage, ListQuery, ListToken, Remains, SendOutcome, Snapshot, StoreLimits, StoredInstance,
+    TimerPage, WorkResult,
 };
 use durable_core::store::{
     Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, StoreError, TakenWork,
@@ -225,6 +225,11 @@ impl HubStore for AzureStore {
     async fn send(&self, envelope: &Envelope) -> Result<SendOutcome, StoreError> {
         let envelope = envelope.clone();
         self.run(move |inner| async move { accept::send(&inner, &envelope).await }).await
+    }
+
+    async fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Result<Vec<Remains>, StoreError> {
+        let runs = runs.to_vec();
+        self.run(|inner| async move { garbage::remains(&inner, &runs).await }).await
     }
 
     async fn status(&self, instance: &InstanceId) -> Result<Option<StatusRow>, StoreError> {

@@ -40,6 +40,7 @@ pub(super) struct Opened {
     /// Something may be in the queue.
     pub(super) poke: Notify,
     stopped: watch::Sender<bool>,
+    pub(super) garbage: garbage::Heap,
 }
 
 /// What only one commit at a time may use.
@@ -126,6 +127,7 @@ pub(super) async fn open(
         inbox: Mutex::new(Inbox::new(opened_at, consumed.into_keys(), starts)),
         poke: Notify::new(),
         stopped: watch::Sender::new(false),
+        garbage: garbage::Heap::default(),
     });
     if let Some(other) = inner.opened().insert(partition, Arc::clone(&opened)) {
         other.stop();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use durable_core::machine::model::{
-    EventSeq, ExecutionNumber, InstanceId, RunNumber, RuntimeStatus, Timestamp,
+    EventSeq, ExecutionKey, ExecutionNumber, InstanceId, RunNumber, RuntimeStatus, Timestamp,
 };
 use durable_core::machine::store::{Begins, Commit, HistoryAppend, InstanceWrite, RowChange};
 use durable_core::store::StoreError;
@@ -13,8 +13,8 @@ use super::keys;
 use super::known::{Known, StartFacts};
 use super::ops::{Body, Rows};
 use super::rows::{
-    Counts, history_columns, id_columns, number, set_created, set_due, set_nonce, set_uncounted,
-    set_waiting, status_body, status_columns,
+    Counts, history_columns, id_columns, number, set_created, set_due, set_nonce, set_purged,
+    set_uncounted, set_waiting, status_body, status_columns,
 };
 use crate::service::{Columns, Etag};
 
@@ -41,7 +41,7 @@ pub(super) enum Garbage {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) rows: Rows,
-    /// The instances as they are after it; `None` for those that ended.
+    /// The instances as they are after it; `None` for those that ended or are gone.
     pub(super) changes: Vec<(InstanceId, Option<Known>)>,
     /// Runs that begin.
     pub(super) begun: Vec<(InstanceId, RunNumber)>,
@@ -118,6 +118,9 @@ impl<'a> Planner<'a> {
             self.write(write, &mut one)?;
             self.instances.insert(instance.clone(), one);
         }
+        for key in &self.commit.purges {
+            self.purge(key)?;
+        }
         for (instance, one) in self.instances {
             let Some(mut known) = one.known else { continue };
             if let Some(next) = one.next.get(&known.execution) {
@@ -141,6 +144,37 @@ impl<'a> Planner<'a> {
         StoreError::Unusable(format!("commit {}: {}: {what}", self.commit.number, write.key))
     }
 
+    /// The status row is marked, so that nobody sees the instance any more; its rows are garbage from then on.
+    fn purge(&mut self, key: &ExecutionKey) -> Result<(), StoreError> {
+        let contradiction = |what: &str| {
+            let text = format!("commit {}: purge of {key}: {what}", self.commit.number);
+            Err(StoreError::Unusable(text))
+        };
+        let instance = &key.instance;
+        if instance.partition(self.partitions) != self.commit.partition {
+            return contradiction("belongs to another partition");
+        }
+        if self.commit.instances.iter().any(|write| write.key.instance == *instance) {
+            return contradiction("is written by the same commit");
+        }
+        let known = self.instances.remove(instance).and_then(|one| one.known);
+        let Some(known) = known.filter(|known| !known.purged) else {
+            return contradiction("does not exist");
+        };
+        if known.run != key.run {
+            return contradiction("is not the stored run");
+        }
+        if !known.status.is_terminal() {
+            return contradiction("has not ended");
+        }
+        let mut columns = Columns::new();
+        set_purged(&mut columns, true);
+        self.plan.rows.merge(keys::status(instance), columns, None);
+        self.discard(instance, known.run, known.created);
+        self.plan.changes.push((instance.clone(), None));
+        Ok(())
+    }
+
     fn write(&mut self, write: &InstanceWrite, one: &mut One) -> Result<(), StoreError> {
         if write.begins.a_run() {
             if write.status.is_none() || write.history.is_none() {
@@ -151,6 +185,9 @@ impl<'a> Planner<'a> {
             let Some(known) = &one.known else {
                 return Err(self.contradiction(write, "does not exist"));
             };
+            if known.purged && known.run == write.key.run {
+                return Err(self.contradiction(write, "was purged"));
+            }
             if known.run != write.key.run {
                 self.wait_in_place(write, one)?;
             }
@@ -238,6 +275,7 @@ impl<'a> Planner<'a> {
             in_flight: false,
             created: 0,
             uncounted: false,
+            purged: false,
             start: None,
             status_blob: None,
             in_flight_blob: None,
@@ -249,8 +287,11 @@ impl<'a> Planner<'a> {
             }
             Some(old) => {
                 let same = old.run == write.key.run;
-                if same && old.next > EventSeq(0) {
+                if same && (old.next > EventSeq(0) || old.purged) {
                     return Err(self.contradiction(write, "has begun before"));
+                }
+                if old.purged {
+                    set_purged(&mut base, false);
                 }
                 if let Some(due) = old.timer {
                     self.plan.rows.delete(keys::timer(due, instance));

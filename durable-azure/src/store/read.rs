@@ -21,6 +21,15 @@ const READS_MAX: usize = 4;
 pub(super) const PAGE: u32 = 1000;
 const BODIES_AT_ONCE: usize = 16;
 
+/// What a look at the rows of a purged run shows.
+enum Seen {
+    Nothing,
+    /// A start that waits to take its place.
+    Start(Box<StoredInstance>),
+    /// It changed meanwhile.
+    Change,
+}
+
 /// The rows of one instance but its history.
 pub(super) struct InstanceRows {
     pub(super) status: Option<Row>,
@@ -52,6 +61,7 @@ impl InstanceRows {
             in_flight: self.in_flight.is_some(),
             created: columns.created,
             uncounted: columns.uncounted,
+            purged: columns.purged,
             start: self.start_facts().filter(|start| start.run == columns.run),
             status_blob: blob(&self.status),
             in_flight_blob: blob(&self.in_flight),
@@ -171,6 +181,13 @@ impl Inner {
         for _ in 0..READS_MAX {
             let rows = self.read_instance(&key, instance).await?;
             let (Some(row), Some(columns)) = (&rows.status, &rows.columns) else { return Ok(None) };
+            if columns.purged {
+                match self.beside_purged(&rows).await? {
+                    Seen::Nothing => return Ok(None),
+                    Seen::Start(stored) => return Ok(Some((*stored, None))),
+                    Seen::Change => continue,
+                }
+            }
             let Some(bytes) = body::read(&self.container, row).await? else { continue };
             let status: StatusRow = self.decoded(row, &bytes).await?;
             let acceptance = match &rows.start {
@@ -193,13 +210,29 @@ impl Inner {
                 let Some(found) = self.history_rows(&key, columns).await? else { continue };
                 found
             };
-            let known = rows.known(next).filter(|known| !known.status.is_terminal());
+            let known = rows.known(next);
             let timer = columns.due;
             let stored =
                 StoredInstance { status: Some(status), acceptance, history, in_flight, timer };
             return Ok(Some((stored, known)));
         }
         Err(self.restless(&key, instance))
+    }
+
+    /// What there is of an id whose run was purged.
+    async fn beside_purged(&self, rows: &InstanceRows) -> Result<Seen, StoreError> {
+        if rows.columns.as_ref().is_none_or(StatusColumns::is_hidden) {
+            return Ok(Seen::Nothing);
+        }
+        let Some((row, _)) = &rows.start else { return Ok(Seen::Change) };
+        let Some(acceptance) = self.acceptance(row).await? else { return Ok(Seen::Change) };
+        Ok(Seen::Start(Box::new(StoredInstance {
+            status: None,
+            acceptance: Some(acceptance),
+            history: Vec::new(),
+            in_flight: None,
+            timer: None,
+        })))
     }
 
     fn restless(&self, partition: &str, instance: &InstanceId) -> StoreError {
@@ -241,6 +274,9 @@ impl Inner {
                 return Ok(None);
             };
             let columns = StatusColumns::read(&row)?;
+            if columns.purged {
+                return Ok(None);
+            }
             if let Some((history, _)) = self.history_rows(&key, &columns).await? {
                 return Ok(Some(history));
             }
@@ -260,7 +296,10 @@ impl Inner {
             let Some(row) = self.row(&key, &keys::status(instance)).await? else {
                 return Ok(None);
             };
-            let StatusColumns { run, execution, .. } = StatusColumns::read(&row)?;
+            let StatusColumns { run, execution, purged, .. } = StatusColumns::read(&row)?;
+            if purged {
+                return Ok(None);
+            }
             let prefix = keys::execution(instance, run, execution);
             let from = after.map_or_else(
                 || prefix.clone(),
@@ -313,6 +352,9 @@ impl Inner {
                 return Ok(None);
             };
             let columns = StatusColumns::read(&row)?;
+            if columns.is_hidden() {
+                return Ok(None);
+            }
             if columns.waiting.is_some_and(|run| run > columns.run) {
                 if let Some(start) = self.row(&key, &keys::acceptance(instance)).await?
                     && let Some(acceptance) = self.acceptance(&start).await?

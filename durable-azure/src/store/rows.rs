@@ -30,6 +30,8 @@ const DUE: &str = "due";
 const WAITING: &str = "waiting";
 /// Whether it still has to be added to the sums of the head row: clients cannot write them.
 const UNCOUNTED: &str = "uncounted";
+/// The run has been purged: nobody sees the row any more, and the id is taken until the rest of the run is gone.
+const PURGED: &str = "purged";
 const NONCE: &str = "nonce";
 /// The run that the start with that nonce began.
 const NONCE_RUN: &str = "nonce_run";
@@ -93,6 +95,10 @@ pub(super) fn set_uncounted(columns: &mut Columns, uncounted: bool) {
     columns.insert(UNCOUNTED.into(), Value::Bool(uncounted));
 }
 
+pub(super) fn set_purged(columns: &mut Columns, purged: bool) {
+    columns.insert(PURGED.into(), Value::Bool(purged));
+}
+
 /// Which acceptance row is there.
 pub(super) fn set_waiting(columns: &mut Columns, run: Option<RunNumber>) {
     columns.insert(WAITING.into(), number(run.map_or(0, |run| run.0)));
@@ -115,10 +121,16 @@ pub(super) struct StatusColumns {
     pub(super) due: Option<Timestamp>,
     pub(super) waiting: Option<RunNumber>,
     pub(super) uncounted: bool,
+    pub(super) purged: bool,
     pub(super) nonce: Option<(StartNonce, RunNumber)>,
 }
 
 impl StatusColumns {
+    /// Nobody sees it: its run was purged, and no start waits in its place.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.purged && self.waiting.is_none()
+    }
+
     /// Its own acceptance row is still there.
     pub(super) fn has_not_begun(&self) -> bool {
         self.waiting == Some(self.run)
@@ -148,6 +160,7 @@ impl StatusColumns {
             due,
             waiting: row.int(WAITING).filter(|run| *run != 0).map(|r| RunNumber(r.cast_unsigned())),
             uncounted: row.bool(UNCOUNTED).unwrap_or_default(),
+            purged: row.bool(PURGED).unwrap_or_default(),
             nonce: nonce.zip(nonce_run).map(|(nonce, run)| (StartNonce(nonce), RunNumber(run))),
         })
     }

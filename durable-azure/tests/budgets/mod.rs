@@ -192,6 +192,40 @@ async fn with_many_in_flight_an_activity_costs_at_most_a_tenth_of_a_call() {
     hub.cost("an activity at 200 in flight", 0.1, 5.0 * INSTANCES as f64, many).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_of_a_hundred_small_instances_costs_at_most_six_calls_each_and_eight_from_another_process()
+ {
+    const INSTANCES: usize = 100;
+    let emulator = Emulator::start().unwrap();
+    let hub = Counted::new(&emulator, "purges").await;
+    let chains = async |prefix: &'static str| {
+        let client = &hub.worker.client();
+        stream::iter(0..INSTANCES)
+            .map(|n| async move {
+                let start = client.start(chain, 1).id(format!("{prefix}-{n}"));
+                start.await.unwrap().output().await.unwrap();
+            })
+            .buffer_unordered(50)
+            .collect::<Vec<()>>()
+            .await;
+        hub.quiet().await;
+    };
+    let purge = async |client: Client, prefix: &str| {
+        let purged = client.instances().id_prefix(prefix).purge().await.unwrap();
+        assert_eq!(purged.purged, INSTANCES as u64);
+    };
+    chains("own").await;
+    let own = purge(hub.worker.client(), "own");
+    hub.cost("purge of 100, by their owner's process, each", 6.0, INSTANCES as f64, own).await;
+    chains("other").await;
+    let other = purge(Client::new(hub.other.clone()), "other");
+    hub.cost("purge of 100, by another process, each", 8.0, INSTANCES as f64, other).await;
+    chains("one").await;
+    let handle = hub.worker.client().instance("one-7").unwrap();
+    let one = async { handle.purge().await.unwrap() };
+    hub.cost("purge of one", 14.0, 1.0, one).await;
+}
+
 /// An hour at rest, a hundred times as fast: every wait that an option sets is a hundredth of its default.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_hub_costs_at_most_nine_hundred_calls_an_hour() {

@@ -20,6 +20,27 @@ pub enum ClientError {
         /// How it ended.
         status: RuntimeStatus,
     },
+    /// The instance has not ended: only what has ended can be purged.
+    #[error(
+        "instance {instance:?} has not ended ({status}); terminate it first, or wait for its end"
+    )]
+    NotEnded {
+        /// The instance.
+        instance: InstanceId,
+        /// Its state.
+        status: RuntimeStatus,
+    },
+    /// A purge was accepted and is not over. It goes on by itself once a worker serves the hub; asked for again, it
+    /// goes on from where it is.
+    #[error(
+        "the purge of instance {instance:?} is not over after {waited:?}; it goes on once a worker serves the hub"
+    )]
+    PurgeUnderWay {
+        /// The instance.
+        instance: InstanceId,
+        /// How long nothing more of it happened.
+        waited: Duration,
+    },
     /// An active instance has the id, and the start was not to touch it.
     #[error(
         "instance {instance:?} is active ({status}); choose another id, or use_existing() or \

@@ -107,6 +107,10 @@ impl Instances {
         Box::pin(futures::TryStreamExt::try_flatten(pages))
     }
 
+    pub(super) fn into_parts(self) -> (Client, ListQuery) {
+        (self.client, self.query)
+    }
+
     /// The query as a value.
     #[must_use]
     pub fn query(&self) -> &ListQuery {

@@ -4,6 +4,7 @@ mod error;
 mod export;
 mod handle;
 mod list;
+mod purge;
 mod restart;
 mod start;
 mod status;
@@ -25,6 +26,7 @@ pub use error::ClientError;
 pub use export::HistoryFile;
 pub use handle::{Handle, RaiseEvent};
 pub use list::{InstancePage, Instances};
+pub use purge::{Purge, Purged};
 pub use restart::Restart;
 pub use start::Start;
 pub use status::{History, InstanceStatus};
@@ -306,6 +308,7 @@ fn refusal(instance: &InstanceId, answer: Answer) -> ClientError {
     match answer {
         Answer::NotFound => ClientError::NotFound(instance),
         Answer::Finished(status) => ClientError::Ended { instance, status },
+        Answer::Unfinished(status) => ClientError::NotEnded { instance, status },
         Answer::Full => ClientError::TooManyEvents(instance),
         Answer::Overloaded => ClientError::Overloaded,
         Answer::Unavailable(reason) => {

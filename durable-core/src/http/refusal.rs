@@ -24,6 +24,8 @@ pub(super) enum Refusal {
     Argument { message: String, exception: String, kind: &'static str },
     /// An active instance has the id.
     Active(String),
+    /// The instance is in a state in which that cannot be done.
+    NotNow(String),
     /// From another site, or for another host.
     Forbidden(&'static str),
     /// Too much of something, at once or ever.
@@ -64,6 +66,8 @@ impl From<ClientError> for Refusal {
             ClientError::Active { instance, status } => Self::Active(format!(
                 "An Orchestration instance with the status {status} already exists: {instance}."
             )),
+            ClientError::NotEnded { .. } => Self::NotNow(error.to_string()),
+            ClientError::PurgeUnderWay { .. } => Self::busy(error.to_string()),
             ClientError::InvalidId(_)
             | ClientError::InvalidLabel(_)
             | ClientError::Payload(_)
@@ -130,6 +134,7 @@ impl IntoResponse for Refusal {
                 long(StatusCode::BAD_REQUEST, &message, &exception, kind)
             }
             Self::Active(message) => short(StatusCode::CONFLICT, &message),
+            Self::NotNow(message) => answer::json(StatusCode::PRECONDITION_FAILED, &message),
             Self::Forbidden(message) => short(StatusCode::FORBIDDEN, message),
             Self::Limit(status, message) => short(status, message),
             Self::Full { status, message, retry_after } => {

@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use durable_machine::model::{
-    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
-    StartAttempt, StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RunNumber,
+    RuntimeStatus, StartAttempt, StatusRow, Timestamp, WorkerId,
 };
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
-    ListPage, ListQuery, ListToken, Refusal, SendOutcome, Snapshot, StoreLimits, StoreModel,
-    StoredInstance, TimerPage, WorkResult,
+    ListPage, ListQuery, ListToken, Refusal, Remains, SendOutcome, Snapshot, StoreLimits,
+    StoreModel, StoredInstance, TimerPage, WorkResult,
 };
 
 use super::{
@@ -251,6 +251,10 @@ impl HubStore for MemoryStore {
         limit: usize,
     ) -> Result<ListPage, StoreError> {
         Ok(self.lock().model.list(query, after, limit))
+    }
+
+    async fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Result<Vec<Remains>, StoreError> {
+        Ok(self.lock().model.remains(runs))
     }
 
     async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {

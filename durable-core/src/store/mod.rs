@@ -19,13 +19,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use durable_machine::model::{
-    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
-    StartAttempt, StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RunNumber,
+    RuntimeStatus, StartAttempt, StatusRow, Timestamp, WorkerId,
 };
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
-    ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
-    WorkResult,
+    ListPage, ListQuery, ListToken, Remains, SendOutcome, Snapshot, StoreLimits, StoredInstance,
+    TimerPage, WorkResult,
 };
 
 pub use error::StoreError;
@@ -45,6 +45,8 @@ impl<T: PartitionStore + HubStore + Fleet> Store for T {}
 ///   [`StoreError::Fenced`].
 /// - What a returned `commit` wrote is seen by every later call, in any process.
 /// - [`StoreError::Unknown`] is returned only while storage cannot be asked what became of the commit.
+/// - What a commit purges nobody sees any more: no status, list, count, history or load. It is not there in part at
+///   any time, and a start that was accepted under its id stays. What is left of it goes by itself.
 /// - Reads hold whole rows only; a row that cannot be read is [`StoreError::Corrupt`] and hides no other.
 #[async_trait]
 pub trait PartitionStore: Send + Sync + 'static {
@@ -102,7 +104,8 @@ pub trait HubStore: Send + Sync + 'static {
     /// Makes a start durable. Idempotent by its nonce.
     async fn accept(&self, acceptance: &Acceptance) -> Result<AcceptOutcome, StoreError>;
 
-    /// Makes a command durable. Idempotent by its envelope id.
+    /// Makes a command durable, for an instance that is active; a purge, also for one that has ended. Idempotent by
+    /// its envelope id.
     async fn send(&self, envelope: &Envelope) -> Result<SendOutcome, StoreError>;
 
     /// The status of an instance; a start that was accepted shows as pending at once.
@@ -115,6 +118,11 @@ pub trait HubStore: Send + Sync + 'static {
         after: Option<ListToken>,
         limit: usize,
     ) -> Result<ListPage, StoreError>;
+
+    /// How far runs are gone that were to be purged, in the order asked for. What a purge leaves behind is removed in
+    /// the background, by the owner or a later one: nobody sees it, and [`Remains::Nothing`] says that it is
+    /// over.
+    async fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Result<Vec<Remains>, StoreError>;
 
     /// How many instances are in each status; statuses that nobody has are left out.
     async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError>;

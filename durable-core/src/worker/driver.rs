@@ -292,6 +292,7 @@ impl Driver {
             (telemetry::COMMITS, now.commits, then.commits),
             (telemetry::INSTANCES_STARTED, now.started, then.started),
             (telemetry::INSTANCES_ENDED, now.ended, then.ended),
+            (telemetry::INSTANCES_PURGED, now.purged, then.purged),
             (telemetry::EXECUTIONS_CONTINUED, now.continued, then.continued),
             (telemetry::REPLAYS, now.replays, then.replays),
             (telemetry::EVICTIONS, now.evictions, then.evictions),

@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use durable_core::RuntimeStatus;
 use durable_core::machine::model::{
     Acceptance, AttemptKey, Envelope, Fence, InstanceId, PartitionId, Post, StartAttempt,
     StatusRow, Timestamp, WorkerId,
 };
 use durable_core::machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
-    ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage,
-    WorkResult,
+    ListPage, ListQuery, ListToken, Remains, SendOutcome, Snapshot, StoreLimits, StoredInstance,
+    TimerPage, WorkResult,
 };
 use durable_core::store::{
     Fleet, HubInfo, HubStore, Member, PartitionStore, Renewal, Sharing, Store, StoreError,
     TakenWork,
 };
+use durable_core::{RunNumber, RuntimeStatus};
 use tokio::sync::watch;
 
 /// What happens to one call.
@@ -325,6 +325,10 @@ impl HubStore for TestStore {
         limit: usize,
     ) -> Result<ListPage, StoreError> {
         self.plain(self.inner.list(query, after, limit)).await
+    }
+
+    async fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Result<Vec<Remains>, StoreError> {
+        self.plain(self.inner.remains(runs)).await
     }
 
     async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {

@@ -18,6 +18,7 @@ mod neighbours;
 mod offers;
 mod operations;
 mod partitions;
+mod purging;
 mod restarting;
 mod several;
 mod starting;

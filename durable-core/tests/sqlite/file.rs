@@ -38,7 +38,7 @@ fn a_hub_of_a_newer_build_is_refused_with_both_versions() {
     drop(place.open());
     place.sql().pragma_update(None, "user_version", 99).expect("a newer build");
     match SqliteStore::open(place.path()) {
-        Err(StoreError::NewerSchema { found: 99, supported: 2 }) => {}
+        Err(StoreError::NewerSchema { found: 99, supported: 3 }) => {}
         other => panic!("{other:?}"),
     }
 }

@@ -177,7 +177,7 @@ fn garbage_of_an_earlier_process_is_removed_by_the_next_owner() {
     place
         .sql()
         .execute_batch(
-            "INSERT INTO garbage VALUES (900);
+            "INSERT INTO garbage (log) VALUES (900);
              INSERT INTO history (log, first, events, at, body) VALUES (900, 0, 1, 0, '{}'), (900, 1, 1, 0, '{}');",
         )
         .expect("left behind");

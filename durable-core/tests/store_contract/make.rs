@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use durable_core::machine::codec::EventEncoder;
 use durable_core::machine::model::{
@@ -11,7 +12,7 @@ use durable_core::machine::model::{
 };
 use durable_core::machine::store::{
     ArrivalPosition, Arrivals, Begins, Commit, Consumed, Head, HistoryAppend, InstanceWrite,
-    RowChange, Snapshot, TimerMove,
+    Remains, RowChange, Snapshot, TimerMove,
 };
 use durable_core::store::{Member, Store, StoreError};
 use uuid::Uuid;
@@ -189,6 +190,21 @@ pub(crate) async fn arrived(
     }
 }
 
+/// Waits until nothing more is being removed of these runs, and says what there is of them then.
+pub(crate) async fn at_rest(store: &Arc<dyn Store>, runs: &[(&str, u64)]) -> Vec<Remains> {
+    let runs: Vec<_> = runs.iter().map(|(text, run)| (id(text), RunNumber(*run))).collect();
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let remains = store.remains(&runs).await.expect("no fault");
+        if !remains.contains(&Remains::Rest) {
+            return remains;
+        }
+        assert!(Instant::now() < end, "something stays: {remains:?}");
+        // No runtime is needed for a wait this short.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// An owner of a partition, as simple as one can be.
 pub(crate) struct Owner {
     pub(crate) store: Arc<dyn Store>,
@@ -222,12 +238,18 @@ impl Owner {
             head: self.head.clone(),
             head_changed: true,
             instances,
+            purges: Vec::new(),
             outbox: Vec::new(),
             outbox_done: Vec::new(),
             consumed: Vec::new(),
             at: time,
             counts: BTreeMap::new(),
         }
+    }
+
+    /// A commit that purges these, each by its run.
+    pub(crate) fn purge(&mut self, time: Timestamp, purges: Vec<ExecutionKey>) -> Commit {
+        Commit { purges, ..self.group(time, Vec::new()) }
     }
 
     pub(crate) async fn give(&self, commit: Commit) -> Result<(), StoreError> {

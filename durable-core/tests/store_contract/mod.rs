@@ -1,9 +1,10 @@
 //! What every store has to do, as tests: a store passes by giving a [`Subject`] to [`contract_tests!`].
 //!
-//! [`scripted`] has a test for each line of the traits' documentation; [`random`] compares a store with the
+//! [`scripted`] has a test for each line of the traits' documentation, [`purges`] those about purges; [`random`] compares a store with the
 //! [`StoreModel`](durable_core::machine::store::StoreModel) after seeded sequences of operations.
 
 pub(crate) mod make;
+pub(crate) mod purges;
 pub(crate) mod random;
 pub(crate) mod scripted;
 
@@ -65,6 +66,16 @@ macro_rules! contract_tests {
             large_payloads_come_back_to_the_letter,
             as_many_instances_fit_one_commit_as_the_limits_say,
             odd_ids_are_ids_like_any_other,
+        }
+        $crate::store_contract::contract_tests! {
+            $make, $block_on, purges:
+            what_was_purged_is_seen_by_nobody_and_leaves_nothing,
+            a_long_history_goes_with_its_purge,
+            only_the_run_that_is_meant_is_purged_and_only_after_its_end,
+            a_purged_id_begins_anew_at_once,
+            a_start_that_was_accepted_before_the_purge_stays,
+            a_purge_reaches_the_owner_of_what_has_ended,
+            as_many_purges_fit_one_commit_as_the_limits_say,
         }
         $crate::store_contract::contract_tests! {
             $make, $block_on, random:

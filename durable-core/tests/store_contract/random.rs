@@ -17,7 +17,7 @@ use durable_core::machine::store::{
 use durable_core::store::{Store, StoreError};
 
 use super::make::{
-    arrived, at, begin, begin_fresh, end, events, id, key, raise, start, status_of, write,
+    arrived, at, at_rest, begin, begin_fresh, end, events, id, key, raise, start, status_of, write,
 };
 use super::{Make, Subject};
 
@@ -108,6 +108,8 @@ struct Run {
     dice: Dice,
     clock: i64,
     live: BTreeMap<InstanceId, Live>,
+    /// The last run of what was purged: being times, numbers grow also where nothing is stored.
+    floors: BTreeMap<PartitionId, u64>,
     owners: BTreeMap<PartitionId, Owner>,
     stale: Vec<(PartitionId, Owner)>,
     sent: Vec<(PartitionId, String)>,
@@ -126,6 +128,7 @@ impl Run {
             dice,
             clock: 0,
             live: BTreeMap::new(),
+            floors: BTreeMap::new(),
             owners: BTreeMap::new(),
             stale: Vec::new(),
             sent: Vec::new(),
@@ -134,6 +137,10 @@ impl Run {
 
     fn anybody(&mut self) -> Arc<dyn Store> {
         if self.dice.chance(50) { Arc::clone(&self.client) } else { self.subject.store() }
+    }
+
+    fn floor(&self, id: &InstanceId) -> u64 {
+        self.floors.get(&id.partition(self.partitions)).copied().unwrap_or_default()
     }
 
     fn text(&mut self) -> String {
@@ -179,7 +186,7 @@ impl Run {
             ReusePolicy::UseActive,
             ReusePolicy::ReplaceActive,
         ]);
-        let run = RunNumber(1 + self.dice.next() % 3);
+        let run = RunNumber(self.floor(&id(&text)) + 1 + self.dice.next() % 3);
         let acceptance = Acceptance { reuse, run, ..start(&text, nonce) };
         let found = self.anybody().accept(&acceptance).await.expect("no fault");
         let expected = self.model.accept(&acceptance);
@@ -288,6 +295,16 @@ impl Run {
         for touched in &commit.instances {
             self.compare_instance(&touched.key.instance).await;
         }
+        for key in &commit.purges {
+            let floor = self.floors.entry(commit.partition).or_default();
+            *floor = key.run.0.max(*floor);
+            self.compare_instance(&key.instance).await;
+            // What is being removed may still raise the number of a run, and keeps a start from being counted.
+            let run = [(key.instance.as_str(), key.run.0)];
+            let remains = at_rest(&self.anybody(), &run).await;
+            let known = [(key.instance.clone(), key.run)];
+            assert_eq!(remains, self.model.remains(&known), "{key}");
+        }
         self.live = live;
         self.owners.insert(partition, owner);
     }
@@ -355,6 +372,7 @@ impl Run {
             head: Head::default(),
             head_changed,
             instances: Vec::new(),
+            purges: Vec::new(),
             outbox: Vec::new(),
             outbox_done: Vec::new(),
             consumed: Vec::new(),
@@ -371,6 +389,7 @@ impl Run {
             used.push(instance.clone());
             self.write_instance(&text, time, live, &mut commit);
         }
+        self.purge_some(partition, &used, owner, live, &mut commit);
         if self.dice.chance(40) && self.sent.iter().any(|(to, _)| *to == partition) {
             let sent: Vec<_> = self.sent.iter().filter(|(to, _)| *to == partition).collect();
             let (_, envelope) = (*self.dice.pick(&sent)).clone();
@@ -382,6 +401,31 @@ impl Run {
         }
         commit.head = owner.head.clone();
         commit
+    }
+
+    /// Instances that have ended, and that the commit does not touch otherwise, may go.
+    fn purge_some(
+        &mut self,
+        partition: PartitionId,
+        used: &[InstanceId],
+        owner: &mut Owner,
+        live: &mut BTreeMap<InstanceId, Live>,
+        commit: &mut Commit,
+    ) {
+        let others = live.keys().filter(|id| !used.contains(id)).cloned();
+        let mine: Vec<_> = others.filter(|id| id.partition(self.partitions) == partition).collect();
+        for instance in mine {
+            let Some(stored) = self.model.load(&instance).and_then(|stored| stored.status) else {
+                continue;
+            };
+            if stored.status.is_terminal() && self.dice.chance(20) {
+                *commit.counts.entry(stored.status).or_default() -= 1;
+                owner.head.purged = owner.head.purged.max(Some(stored.run));
+                commit.head_changed = true;
+                commit.purges.push(stored.key());
+                live.remove(&instance);
+            }
+        }
     }
 
     fn write_outbox(&mut self, partition: PartitionId, owner: &mut Owner, commit: &mut Commit) {
@@ -451,7 +495,8 @@ impl Run {
                 }
             }
             (None, None) => {
-                let mut first = self.begin_run(text, 3, time, live);
+                let run = self.floor(&id(text)) + 3;
+                let mut first = self.begin_run(text, run, time, live);
                 if self.dice.chance(30) {
                     first.begins = Begins::Asked;
                 }

@@ -401,6 +401,9 @@ fn every_error_of_the_engine_has_a_page() {
     assert!(kinds.contains("Timeout") && kinds.contains("ForeignAwait"), "{kinds:?}");
     kinds.extend(variants("durable-core/machine/src/model/status.rs", "HoldReason"));
     kinds.extend(variants("durable-core/src/store/error.rs", "StoreError"));
+    let of_clients = variants("durable-core/src/client/error.rs", "ClientError");
+    let explained = ["NotEnded", "PurgeUnderWay"].map(str::to_owned);
+    kinds.extend(explained.iter().filter(|kind| of_clients.contains(*kind)).cloned());
     let listed = read("docs/errors/README.md");
     for kind in &kinds {
         let mut slug = String::new();

@@ -2,6 +2,7 @@
 
 mod dangling;
 mod dead_letters;
+mod purged;
 mod set_back;
 
 use std::sync::Arc;
@@ -100,6 +101,7 @@ fn commit(number: u64, instances: Vec<InstanceWrite>) -> Commit {
         head: Head::default(),
         head_changed: true,
         instances,
+        purges: Vec::new(),
         outbox: Vec::new(),
         outbox_done: Vec::new(),
         consumed: Vec::new(),

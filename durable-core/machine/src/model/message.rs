@@ -99,6 +99,27 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Arc<str>>,
     },
+    /// Remove all that is stored of it. The run that is meant has to have ended.
+    Purge {
+        /// Further instances of the same partition, each with the run that is meant. Whoever sends this repeats it
+        /// for those that are still there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<(InstanceId, RunNumber)>,
+    },
+}
+
+impl Command {
+    /// Whether it is meant for an instance that has ended.
+    #[must_use]
+    pub fn is_for_the_ended(&self) -> bool {
+        match self {
+            Self::Purge { .. } => true,
+            Self::Raise { .. }
+            | Self::Terminate { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. } => false,
+        }
+    }
 }
 
 /// A command on its way, from outside the hub.

@@ -47,12 +47,14 @@ impl Partition {
             self.core.effects.push(Effect::Answer { ticket, answer: Answer::Overloaded });
             return;
         }
+        self.arrive_along(&envelope);
         let source = Source::Direct { ticket, id: envelope.id, remember };
         let Envelope { instance, run, command, .. } = envelope;
         self.arrive(instance, Arrival::Command { command, run, source });
     }
 
     pub(super) fn stored_command(&mut self, envelope: Envelope) {
+        self.arrive_along(&envelope);
         let source = Source::Stored { id: envelope.id };
         let Envelope { instance, run, command, .. } = envelope;
         self.arrive(instance, Arrival::Command { command, run, source });
@@ -252,12 +254,16 @@ impl Core {
                 }
                 entry.life = Life::Unknown;
             }
+            let needs_stored_end = match entry.arrivals.front() {
+                // A start whose time has not come takes the place of an end that is stored, no other.
+                Some(Arrival::Begin { acceptance, .. }) => self.waits(entry, acceptance),
+                Some(arrival) => arrival.is_purge() && !planted!(PurgeBeforeEnd),
+                None => false,
+            };
             if matches!(entry.life, Life::Ended(_))
                 && (entry.writes.any() || entry.committing)
-                && matches!(entry.arrivals.front(), Some(Arrival::Begin { acceptance, .. })
-                    if self.waits(entry, acceptance))
+                && needs_stored_end
             {
-                // A start whose time has not come takes the place of an end that is stored, no other.
                 entry.covered = 0;
                 break;
             }
@@ -614,6 +620,10 @@ impl Core {
             self.reply(entry, source, Answer::Accepted);
             return;
         }
+        if let Command::Purge { .. } = command {
+            self.purge(entry, meant, source);
+            return;
+        }
         let known_run = match &entry.life {
             Life::Active(run) => Some(run.key.run),
             Life::Ended(row) => Some(row.run),
@@ -705,13 +715,15 @@ impl Core {
                             restart_backoffs(entry, now);
                         }
                     }
+                    // Taken care of above, whatever the life of the instance is.
+                    Command::Purge { .. } => {}
                 }
             }
         }
     }
 
     /// Answers a command. One that was taken, or that the store would bring again, is noted.
-    fn reply(&mut self, entry: &mut Entry, source: &Source, answer: Answer) {
+    pub(super) fn reply(&mut self, entry: &mut Entry, source: &Source, answer: Answer) {
         let taken = answer == Answer::Accepted || matches!(source, Source::Stored { .. });
         if taken && let Some(id) = source.remembered() {
             self.known.note(id, self.now);
@@ -764,8 +776,8 @@ impl Core {
         match &mut entry.life {
             Life::Active(run) if run.hold.is_some() || waits || run.unbegun.is_some() => {
                 run.stash.push_back(Stashed::Raise { name, input, id });
-                // It may have to take the place of a run that has ended.
-                entry.writes.status |= entry.stored.status.is_some_and(RuntimeStatus::is_terminal);
+                // It may have to take the place of a run that has ended, or of one that was purged.
+                entry.writes.status |= entry.stored.status.is_none_or(RuntimeStatus::is_terminal);
                 entry.writes.in_flight = true;
                 entry.writes.touch();
             }

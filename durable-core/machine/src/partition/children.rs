@@ -87,7 +87,13 @@ impl Core {
                 acceptance.run = acceptance.run.max(row.run.next());
                 None
             }
-            Life::Unknown | Life::Absent => None,
+            Life::Unknown | Life::Absent => {
+                // Nothing is stored of a run that was purged since it was asked for.
+                if let Some(purged) = self.head.purged.filter(|_| !planted!(PurgedRunComesBack)) {
+                    acceptance.run = acceptance.run.max(purged.next());
+                }
+                None
+            }
         };
         let Some(reason) = refusal else {
             self.begin(instance, entry, acceptance, Start::Asked);

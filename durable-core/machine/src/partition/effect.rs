@@ -136,6 +136,8 @@ pub enum Answer {
     NotFound,
     /// The instance has ended.
     Finished(RuntimeStatus),
+    /// The instance has not ended, and had to.
+    Unfinished(RuntimeStatus),
     /// The command cannot be done, and why.
     Refused(String),
     /// The instance holds as many unconsumed events as it may.

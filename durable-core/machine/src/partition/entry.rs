@@ -7,8 +7,8 @@ use super::effect::{Effect, Ticket};
 use super::run::{Run, Stashed};
 use crate::codec::{self, EventEncoder};
 use crate::model::{
-    Acceptance, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq, Failure, Hold,
-    MessageBody, MessageNumber, ParentLink, PartitionId, Payload, RunNumber, RuntimeStatus,
+    Acceptance, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey, Failure,
+    Hold, MessageBody, MessageNumber, ParentLink, PartitionId, Payload, RunNumber, RuntimeStatus,
     StatusRow, Timestamp,
 };
 use crate::replay::Orchestration;
@@ -121,6 +121,10 @@ impl Arrival {
         matches!(self, Self::Message { body: MessageBody::StartChild(_), .. })
     }
 
+    pub(super) fn is_purge(&self) -> bool {
+        matches!(self, Self::Command { command: Command::Purge { .. }, .. })
+    }
+
     /// Whether it may be about something that the store has and this owner has not read.
     pub(super) fn comes_from_outside(&self) -> bool {
         match self {
@@ -137,19 +141,21 @@ pub(super) enum Source {
     Direct { ticket: Ticket, id: EnvelopeId, remember: bool },
     /// The store, which holds it until the commit that consumes it.
     Stored { id: EnvelopeId },
+    /// Another instance's command names this one, too. Nobody waits for it, and nothing is consumed with it.
+    Along { id: EnvelopeId },
 }
 
 impl Source {
     pub(super) fn id(&self) -> &EnvelopeId {
         match self {
-            Self::Direct { id, .. } | Self::Stored { id } => id,
+            Self::Direct { id, .. } | Self::Stored { id } | Self::Along { id } => id,
         }
     }
 
     /// The id by which a second arrival is recognised, if it has to be.
     pub(super) fn remembered(&self) -> Option<&EnvelopeId> {
         match self {
-            Self::Direct { remember: false, .. } => None,
+            Self::Direct { remember: false, .. } | Self::Along { .. } => None,
             Self::Direct { id, .. } | Self::Stored { id } => Some(id),
         }
     }
@@ -175,6 +181,8 @@ pub(super) struct Writes {
     pub(super) begins: Begins,
     pub(super) status: bool,
     pub(super) in_flight: bool,
+    /// The instance goes. What it was ended with is stored already.
+    pub(super) purge: Option<ExecutionKey>,
     pub(super) effects: Vec<Effect>,
     pub(super) outgoing: Vec<(PartitionId, MessageBody)>,
     pub(super) consumed: Vec<Consumed>,
@@ -277,6 +285,7 @@ impl Writes {
         !self.urgent
             && !self.begins.a_run()
             && !self.status
+            && self.purge.is_none()
             && self.effects.is_empty()
             && self.outgoing.is_empty()
             && self.applied.is_empty()
@@ -387,6 +396,23 @@ impl Entry {
             | Arrival::Fail(_) => false,
         });
         before - self.arrivals.len()
+    }
+
+    /// Starts that had arrived before the store was read, which has no acceptance of them any more: they have
+    /// begun, and what became of them was purged. Says how many there were.
+    pub(super) fn forget_starts(&mut self) -> u64 {
+        if planted!(PurgedStartBegins) {
+            return 0;
+        }
+        let before = self.arrivals.len();
+        let mut place = 0;
+        self.arrivals.retain(|arrival| {
+            place += 1;
+            place > self.covered || !matches!(arrival, Arrival::Begin { ticket: None, .. })
+        });
+        let forgotten = before - self.arrivals.len();
+        self.covered -= forgotten;
+        forgotten as u64
     }
 
     pub(super) fn active(&mut self) -> Option<&mut Run> {

@@ -7,7 +7,7 @@ use super::effect::Effect;
 use super::entry::{Code, Life, Writes};
 use super::{Core, Partition, Patience};
 use crate::model::{CommitNumber, InstanceId, RuntimeStatus, Timestamp};
-use crate::store::Commit;
+use crate::store::{Commit, PURGE_ROWS};
 
 /// Rows that one instance may need at most, but for what it sends: history, status, in-flight, timer (two),
 /// acceptance, its place in the list, and what is left of an earlier run.
@@ -44,6 +44,7 @@ impl Partition {
             head: self.core.head.clone(),
             head_changed: false,
             instances: Vec::new(),
+            purges: Vec::new(),
             outbox: Vec::new(),
             outbox_done: self.core.outbox.take_done(),
             consumed: Vec::new(),
@@ -87,7 +88,19 @@ impl Partition {
                 commit.instances.push(write);
             }
             rows += writes.outgoing.len();
-            let Writes { effects: own, outgoing: out, consumed, applied: messages, .. } = writes;
+            let Writes { effects: own, outgoing: out, consumed, applied: messages, purge, .. } =
+                writes;
+            if let Some(key) = purge {
+                rows += PURGE_ROWS;
+                if let Some(before) = std::mem::take(&mut entry.stored).status
+                    && !planted!(PurgeNotCounted)
+                {
+                    *commit.counts.entry(before).or_default() -= 1;
+                }
+                self.core.head.purged = self.core.head.purged.max(Some(key.run));
+                self.core.head_changed = true;
+                commit.purges.push(key);
+            }
             if planted!(EffectsBeforeCommit) {
                 self.core.effects.extend(own);
             } else {
@@ -120,6 +133,7 @@ impl Partition {
         commit.head = self.core.head.clone();
         commit.head_changed = std::mem::take(&mut self.core.head_changed);
         let empty = commit.instances.is_empty()
+            && commit.purges.is_empty()
             && commit.outbox.is_empty()
             && commit.outbox_done.is_empty()
             && commit.consumed.is_empty()

@@ -76,6 +76,7 @@ impl Partition {
             Ok(None) => {
                 if !matches!(entry.life, Life::Active(_)) {
                     entry.life = Life::Absent;
+                    self.core.stats.dropped += entry.forget_starts();
                 }
             }
             Ok(Some(stored)) => self.core.take_stored(&instance, entry, *stored),

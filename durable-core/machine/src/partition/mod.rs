@@ -22,6 +22,7 @@ mod generation;
 mod group;
 mod load;
 mod mail;
+mod purge;
 mod run;
 mod turn;
 mod turned;
@@ -88,6 +89,8 @@ pub struct Stats {
     pub ended: u64,
     /// Executions that ended to begin the next.
     pub continued: u64,
+    /// Instances that were purged.
+    pub purged: u64,
     /// Attempts that are tried again.
     pub retries: u64,
     /// Commits that were built.

@@ -13,6 +13,7 @@ mod holds;
 mod limits;
 mod memory;
 mod messages;
+mod purges;
 mod scheduled;
 mod starts;
 mod story;

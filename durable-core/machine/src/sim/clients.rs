@@ -50,6 +50,11 @@ pub(super) enum Wish {
         /// After those that it has asked for by then.
         call: u32,
     },
+    /// Those of them that are there, if their partition is that of the first.
+    Purge {
+        instances: Vec<InstanceId>,
+        way: Way,
+    },
     Damage(InstanceId),
     WakeOutside,
 }
@@ -131,7 +136,24 @@ impl Clients {
             let at = self.extra.within(0, span);
             wishes.push((at, Wish::Damage(self.extra.pick(&self.ids).clone())));
         }
+        if self.extra.chance(500) {
+            for _ in 0..1 + self.extra.index(3 * self.ids.len()) {
+                // Most are asked for when there is something to purge, and while there is more to come.
+                wishes.push((self.extra.within(span / 8, 2 * span), self.purge()));
+            }
+        }
         wishes
+    }
+
+    fn purge(&mut self) -> Wish {
+        let mut instances = vec![self.extra.pick(&self.ids).clone()];
+        while self.extra.chance(500) {
+            let from = if self.extra.chance(300) { &self.made } else { &self.ids };
+            if !from.is_empty() {
+                instances.push(self.extra.pick(from).clone());
+            }
+        }
+        Wish::Purge { instances, way: *self.extra.pick(&[Way::Stored, Way::Direct]) }
     }
 
     fn wish(&mut self, journal: &mut Journal) -> Wish {

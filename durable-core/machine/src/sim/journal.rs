@@ -34,6 +34,7 @@ pub(super) enum Asked {
     Start { token: u64 },
     Raise { token: u64, id: EnvelopeId },
     Terminate { instance: InstanceId, meant: Option<RunNumber>, id: EnvelopeId },
+    Purge { instance: InstanceId, run: RunNumber },
     Other,
 }
 
@@ -48,7 +49,10 @@ pub(super) struct Journal {
     pub(super) sent: BTreeMap<EnvelopeId, usize>,
     /// Starts that were asked for at least once.
     pub(super) tried: BTreeSet<u64>,
+    /// Runs that somebody wants to be purged, and whether they had ended when that was asked for.
+    pub(super) purges: BTreeMap<(InstanceId, RunNumber), bool>,
     next_ticket: u64,
+    next_purge: u64,
 }
 
 impl Journal {
@@ -57,5 +61,11 @@ impl Journal {
         let ticket = Ticket(self.next_ticket);
         self.tickets.insert(ticket, asked);
         ticket
+    }
+
+    /// The id of the next purge.
+    pub(super) fn purge(&mut self) -> EnvelopeId {
+        self.next_purge += 1;
+        EnvelopeId(format!("purge {}", self.next_purge).into())
     }
 }

@@ -31,6 +31,8 @@ pub struct Report {
     pub seed: u64,
     /// Runs of instances that ended.
     pub instances: u64,
+    /// Runs of instances that were purged.
+    pub purged: u64,
     /// Faults that were injected.
     pub faults: FaultCounts,
     /// What was wrong, if anything was.

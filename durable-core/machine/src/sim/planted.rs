@@ -83,6 +83,24 @@ planted_bugs! {
     /// The clock follows a worker's that is behind.
     ClockRunsBack,
 
+    // Purging.
+    /// A purge removes whichever run is there.
+    PurgeTakesAnyRun,
+    /// A purge does not wait until the end of its run is stored.
+    PurgeBeforeEnd,
+    /// A purge is answered and never done.
+    PurgeForgotten,
+    /// A purged instance is still counted.
+    PurgeNotCounted,
+    /// The rows of a purged instance stay.
+    PurgedRowsStay,
+    /// A child gets a number below that of a purged run of its id.
+    PurgedRunComesBack,
+    /// A start that arrives again after its instance was purged begins once more.
+    PurgedStartBegins,
+    /// Of a purge of several instances only the first is looked at.
+    PurgeAlongForgotten,
+
     // Events, commands, messages.
     /// A command that arrives again is taken again.
     EnvelopeTakenTwice,

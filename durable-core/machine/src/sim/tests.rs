@@ -13,7 +13,7 @@ fn quiet() {
 #[test]
 fn the_engine_as_it_is_passes_and_every_seed_does_work() {
     let mut faults = FaultCounts::default();
-    let mut instances = 0;
+    let (mut instances, mut purged) = (0, 0);
     let hook = std::panic::take_hook();
     quiet();
     let mut violations = Vec::new();
@@ -21,6 +21,7 @@ fn the_engine_as_it_is_passes_and_every_seed_does_work() {
         let report = run(seed, Settings::default());
         faults.merge(&report.faults);
         instances += report.instances;
+        purged += report.purged;
         violations.extend(report.violation.map(|violation| (seed, violation)));
     }
     std::panic::set_hook(hook);
@@ -28,6 +29,7 @@ fn the_engine_as_it_is_passes_and_every_seed_does_work() {
         panic!("seed {seed}: {}\n{}", violation.what, violation.story.join("\n"));
     }
     assert!(instances > 300 * 5, "{instances} instances");
+    assert!(purged > 300, "{purged} purged");
     for fault in Fault::ALL {
         assert!(faults.of(*fault) > 0, "never injected: {}", fault.words());
     }

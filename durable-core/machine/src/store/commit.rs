@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     CommitNumber, EnvelopeId, EventSeq, ExecutionKey, InstanceId, Message, MessageNumber,
-    PartitionId, RuntimeStatus, StatusRow, Timestamp,
+    PartitionId, RunNumber, RuntimeStatus, StatusRow, Timestamp,
 };
+
+/// Rows that the purge of one instance touches within its commit: the mark in its status row, and what names it for
+/// removal. What else there is of it goes afterwards.
+pub const PURGE_ROWS: usize = 2;
 
 /// Everything that any number of turns of a partition's instances caused. Applied as a whole, under
 /// the owner's fence, or not at all. Immutable once handed to a store.
@@ -25,6 +29,9 @@ pub struct Commit {
     /// The instances that changed; each execution at most once. Those of one instance follow each other, an
     /// execution that ended in front of the one that continues it.
     pub instances: Vec<InstanceWrite>,
+    /// Instances that are purged, each by the run that has ended: once this is applied nobody sees them any
+    /// more. Nothing else of them is in this commit. A start of the id that was accepted meanwhile stays.
+    pub purges: Vec<ExecutionKey>,
     /// Messages to other partitions.
     pub outbox: Vec<OutboxWrite>,
     /// Per receiver: messages up to this number were applied there, their rows can go.
@@ -41,13 +48,15 @@ impl Commit {
     /// Whether it is about one instance at most, which is written whole however many rows it needs.
     #[must_use]
     pub fn is_of_one(&self) -> bool {
-        self.instances.windows(2).all(|pair| pair[0].key.instance == pair[1].key.instance)
+        self.purges.is_empty()
+            && self.instances.windows(2).all(|pair| pair[0].key.instance == pair[1].key.instance)
     }
 
     /// Rows that this commit writes or deletes, the head not counted.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.instances.iter().map(InstanceWrite::rows).sum::<usize>()
+            + self.purges.len() * PURGE_ROWS
             + self.outbox.len()
             + self.outbox_done.len()
             + usize::from(!self.consumed.is_empty())
@@ -73,6 +82,10 @@ pub struct Head {
     /// Per receiving partition: the last message number given out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sent: BTreeMap<PartitionId, MessageNumber>,
+    /// The highest run that was purged here: later ones begin above it. A child gets its number when it is asked
+    /// for, and may begin later than a run that is gone; and a clock may have been ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged: Option<RunNumber>,
 }
 
 /// Which messages of one sender were applied. Moved by the commit that holds their effects, so that

@@ -10,12 +10,12 @@ mod query;
 mod snapshot;
 
 pub use commit::{
-    Begins, Commit, Consumed, Cursor, Head, HistoryAppend, InstanceWrite, OutboxWrite, RowChange,
-    TimerMove,
+    Begins, Commit, Consumed, Cursor, Head, HistoryAppend, InstanceWrite, OutboxWrite, PURGE_ROWS,
+    RowChange, TimerMove,
 };
 pub use model::{Refusal, StoreModel};
 pub use query::{HistoryPage, HistoryToken, ListPage, ListQuery, ListToken};
 pub use snapshot::{
-    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, DeadMessage, HistoryRow, SendOutcome,
-    Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
+    AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, DeadMessage, HistoryRow, Remains,
+    SendOutcome, Snapshot, StoreLimits, StoredInstance, TimerPage, WorkResult,
 };

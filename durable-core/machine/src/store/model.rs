@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::{
     AcceptOutcome, AcceptedStart, ArrivalPosition, Arrivals, Begins, Commit, Head, HistoryPage,
-    HistoryRow, HistoryToken, InstanceWrite, ListPage, ListQuery, ListToken, RowChange,
+    HistoryRow, HistoryToken, InstanceWrite, ListPage, ListQuery, ListToken, Remains, RowChange,
     SendOutcome, Snapshot, StoredInstance, TimerPage, WorkResult,
 };
 use crate::model::{
-    Acceptance, CommitNumber, Envelope, EnvelopeId, EventSeq, ExecutionNumber, Fence, InstanceId,
-    Message, PartitionId, ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
+    Acceptance, CommitNumber, Envelope, EnvelopeId, EventSeq, ExecutionKey, ExecutionNumber, Fence,
+    InstanceId, Message, PartitionId, ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow,
+    Timestamp,
 };
 
 /// How long the id of a consumed message is remembered.
@@ -243,8 +244,17 @@ impl StoreModel {
         for write in &commit.instances {
             self.check(commit, write, &mut before)?;
         }
+        for key in &commit.purges {
+            self.check_purge(commit, key)?;
+        }
         for write in &commit.instances {
             self.apply(commit.partition, write);
+        }
+        for key in &commit.purges {
+            if !planted!(PurgedRowsStay) {
+                self.instances.remove(&key.instance);
+            }
+            self.begun.remove(&key.instance);
         }
         for consumed in &commit.consumed {
             self.envelopes.retain(|_, envelope| envelope.id != consumed.id);
@@ -279,7 +289,11 @@ impl StoreModel {
                 AcceptOutcome::Active(Box::new(StatusRow::pending(earlier)))
             };
         }
-        let mut run = acceptance.run;
+        // Above what was purged, too, of which nothing is stored. It matters only where a clock was ahead; a store
+        // whose clients cannot look may leave it out, if all have one clock.
+        let partition = acceptance.instance.partition(self.partition_count);
+        let purged = self.partitions.get(&partition).and_then(|rows| rows.head.purged);
+        let mut run = acceptance.run.max(purged.map_or(RunNumber(0), RunNumber::next));
         if let Some(rows) = self.instances.get(&acceptance.instance) {
             if let Some((nonce, run)) = self.begun.get(&acceptance.instance)
                 && *nonce == acceptance.nonce
@@ -304,10 +318,10 @@ impl StoreModel {
         AcceptOutcome::Accepted { run, fresh: false }
     }
 
-    /// Makes a command durable, if its instance is there and active.
+    /// Makes a command durable, if its instance is there and active; a purge, also where it has ended.
     pub fn send(&mut self, envelope: &Envelope) -> SendOutcome {
         let Some(status) = self.status(&envelope.instance) else { return SendOutcome::NotFound };
-        if status.status.is_terminal() {
+        if status.status.is_terminal() && !envelope.command.is_for_the_ended() {
             return SendOutcome::Ended(Box::new(status));
         }
         let known = self.envelopes.values().any(|known| known.id == envelope.id)
@@ -362,6 +376,18 @@ impl StoreModel {
             next: rows.last().filter(|_| more).map(|rows| ListToken(rows.created)),
             rows: rows.into_iter().map(|rows| rows.status.clone()).collect(),
         }
+    }
+
+    /// How far these runs are gone. Here a purge removes everything at once.
+    #[must_use]
+    pub fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Vec<Remains> {
+        let remains = |(instance, run): &(InstanceId, RunNumber)| match self.instances.get(instance)
+        {
+            Some(rows) if rows.status.run == *run => Remains::There,
+            Some(_) => Remains::Replaced,
+            None => Remains::Nothing,
+        };
+        runs.iter().map(remains).collect()
     }
 
     /// How many instances are in each status; statuses that nobody has are left out.
@@ -460,14 +486,18 @@ impl StoreModel {
                 contradiction("is not the run that began before it")
             };
         }
-        let Some(rows) = self.instances.get(id) else { return contradiction("does not exist") };
-        if rows.status.run != write.key.run {
-            // A start that cannot begin yet shows why, in place of the run that has ended.
-            let waits = rows.status.status.is_terminal()
-                && write.status.is_some()
+        // A start that cannot begin yet shows why, in place of the run that has ended, or was purged.
+        let waits = || {
+            write.status.is_some()
                 && write.history.is_none()
-                && self.acceptances.get(id).is_some_and(|(_, a)| a.run == write.key.run);
-            return if waits { Ok(()) } else { contradiction("is not the stored run") };
+                && self.acceptances.get(id).is_some_and(|(_, a)| a.run == write.key.run)
+        };
+        let Some(rows) = self.instances.get(id) else {
+            return if waits() { Ok(()) } else { contradiction("does not exist") };
+        };
+        if rows.status.run != write.key.run {
+            let ended = rows.status.status.is_terminal();
+            return if ended && waits() { Ok(()) } else { contradiction("is not the stored run") };
         }
         if let Some(append) = &write.history {
             let next = rows.next_seq(write.key.execution);
@@ -488,6 +518,28 @@ impl StoreModel {
                 return contradiction("moves a timer that is elsewhere");
             }
             before.timers.insert(id, timer.to);
+        }
+        Ok(())
+    }
+
+    fn check_purge(&self, commit: &Commit, key: &ExecutionKey) -> Result<(), Refusal> {
+        let contradiction = |what: &str| {
+            let text = format!("commit {}: purge of {key}: {what}", commit.number);
+            Err(Refusal::Contradiction(text))
+        };
+        let id = &key.instance;
+        if id.partition(self.partition_count) != commit.partition {
+            return contradiction("belongs to another partition");
+        }
+        if commit.instances.iter().any(|write| write.key.instance == *id) {
+            return contradiction("is written by the same commit");
+        }
+        let Some(rows) = self.instances.get(id) else { return contradiction("does not exist") };
+        if rows.status.run != key.run {
+            return contradiction("is not the stored run");
+        }
+        if !rows.status.status.is_terminal() {
+            return contradiction("has not ended");
         }
         Ok(())
     }

@@ -145,6 +145,19 @@ pub enum SendOutcome {
     Ended(Box<StatusRow>),
 }
 
+/// How far a run is gone that was to be purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remains {
+    /// Its status row is there.
+    There,
+    /// Nobody sees it any more, and rows or blobs of it are still being removed.
+    Rest,
+    /// A later run of the id has taken its place. A store that remembers its purge says [`Self::Nothing`].
+    Replaced,
+    /// No row and no blob names it.
+    Nothing,
+}
+
 /// What a store can take in one commit, and how it behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreLimits {

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use durable_machine::codec::encode_row;
 use durable_machine::model::{
-    Acceptance, Envelope, ReusePolicy, RunNumber, RuntimeStatus, StatusRow,
+    Acceptance, Envelope, InstanceId, PartitionId, ReusePolicy, RunNumber, RuntimeStatus, StatusRow,
 };
-use durable_machine::store::{AcceptOutcome, ListPage, ListQuery, ListToken, SendOutcome};
+use durable_machine::store::{AcceptOutcome, ListPage, ListQuery, ListToken, Remains, SendOutcome};
 
 use super::commit::{count, insert};
 use super::failure::Failure;
@@ -57,6 +57,9 @@ pub(super) fn accept(
         start.run = start.run.max(entry.run.next());
     }
     let partition = id.partition(partitions);
+    if let Some(purged) = purged(tx.conn, partition)? {
+        start.run = start.run.max(purged.next());
+    }
     // A row that is there is its owner's alone, also that of a run which has ended.
     if there.is_none() {
         let entry = insert(tx, &StatusRow::pending(&start), None, None)?;
@@ -77,6 +80,18 @@ pub(super) fn accept(
     Ok(AcceptOutcome::Accepted { run: start.run, fresh: false })
 }
 
+/// The highest run that was purged in a partition.
+fn purged(conn: &Connection, partition: PartitionId) -> Result<Option<RunNumber>, Failure> {
+    let found: Option<Option<i64>> = conn
+        .prepare_cached(
+            "SELECT iif(json_valid(head), json_extract(head, '$.row.purged'), NULL)
+             FROM partitions WHERE partition = ?1",
+        )?
+        .query_row([partition.0], |row| row.get(0))
+        .optional()?;
+    Ok(found.flatten().map(|run| RunNumber(run.cast_unsigned())))
+}
+
 /// Makes a command durable.
 pub(super) fn send(
     tx: &mut Tx<'_>,
@@ -87,10 +102,10 @@ pub(super) fn send(
     if !active {
         match visible_status(tx.conn, &envelope.instance)? {
             None => return Ok(SendOutcome::NotFound),
-            Some(status) if status.status.is_terminal() => {
+            Some(status) if status.status.is_terminal() && !envelope.command.is_for_the_ended() => {
                 return Ok(SendOutcome::Ended(Box::new(status)));
             }
-            // It has ended, and a start that replaces it was accepted.
+            // It has ended, and a start that replaces it was accepted; or the command is for what has ended.
             Some(_) => {}
         }
     }
@@ -185,6 +200,26 @@ pub(super) fn list(
         last = Some(number(row, STATUS_COLUMNS)?);
     }
     Ok(page)
+}
+
+/// How far these runs are gone.
+pub(super) fn remains(
+    conn: &Connection,
+    runs: &[(InstanceId, RunNumber)],
+) -> Result<Vec<Remains>, Failure> {
+    let mut there = conn.prepare_cached("SELECT run FROM instances WHERE id = ?1")?;
+    let mut rest = conn.prepare_cached("SELECT 1 FROM garbage WHERE id = ?1")?;
+    let mut remains = Vec::with_capacity(runs.len());
+    for (id, run) in runs {
+        let found = there.query_row([id.as_str()], |row| number(row, 0)).optional()?;
+        remains.push(match found {
+            Some(found) if found == run.0 => Remains::There,
+            Some(_) => Remains::Replaced,
+            None if rest.exists([id.as_str()])? => Remains::Rest,
+            None => Remains::Nothing,
+        });
+    }
+    Ok(remains)
 }
 
 pub(super) fn counts(conn: &Connection) -> Result<BTreeMap<RuntimeStatus, u64>, Failure> {

@@ -6,7 +6,8 @@ use rusqlite::{OptionalExtension as _, params};
 
 use durable_machine::codec::encode_row;
 use durable_machine::model::{
-    EventSeq, ExecutionNumber, Fence, InstanceId, PartitionId, RuntimeStatus, StatusRow, Timestamp,
+    EventSeq, ExecutionKey, ExecutionNumber, Fence, InstanceId, PartitionId, RuntimeStatus,
+    StatusRow, Timestamp,
 };
 use durable_machine::store::{
     Begins, Commit, Consumed, HistoryAppend, InstanceWrite, OutboxWrite, RowChange,
@@ -15,7 +16,7 @@ use durable_machine::store::{
 use super::super::StoreError;
 use super::failure::Failure;
 use super::keys::{Entry, next_event};
-use super::rows::{Body, LARGE_BODY_BYTES, int, status_body};
+use super::rows::{Body, LARGE_BODY_BYTES, int, limit, status_body};
 use super::writer::{Tx, owned};
 
 /// Applies a commit. On `Err` the caller rolls back what was done so far.
@@ -35,6 +36,9 @@ pub(super) fn apply(
         if write.begins.a_run() { one.begin()? } else { one.go_on()? }
     }
     logs.close(tx, commit)?;
+    for key in &commit.purges {
+        purge(tx, partitions, commit, key)?;
+    }
     for consumed in &commit.consumed {
         consume(tx, commit, consumed)?;
     }
@@ -81,16 +85,18 @@ impl OtherLogs {
                 .into());
             }
             if next > EventSeq(0) {
-                discard(tx, log)?;
+                discard(tx, log, &id)?;
             }
         }
         Ok(())
     }
 }
 
-/// Leaves a history to be removed in portions.
-pub(super) fn discard(tx: &mut Tx<'_>, log: i64) -> Result<(), Failure> {
-    tx.conn.prepare_cached("INSERT OR IGNORE INTO garbage (log) VALUES (?1)")?.execute([log])?;
+/// Leaves a history of an instance to be removed in portions.
+fn discard(tx: &mut Tx<'_>, log: i64, id: &InstanceId) -> Result<(), Failure> {
+    tx.conn
+        .prepare_cached("INSERT OR IGNORE INTO garbage (log, id) VALUES (?1, ?2)")?
+        .execute((log, id.as_str()))?;
     tx.state.chores = true;
     Ok(())
 }
@@ -128,7 +134,7 @@ impl One<'_, '_> {
             // The row that its acceptance made.
             Some(mut entry) if entry.run == self.write.key.run => {
                 if self.next(&mut entry)? > EventSeq(0) {
-                    discard(self.tx, entry.log)?;
+                    discard(self.tx, entry.log, id)?;
                     entry.log = self.tx.new_key()?;
                     entry.next = Some(EventSeq(0));
                 }
@@ -189,8 +195,8 @@ impl One<'_, '_> {
         Ok(Some((nonce, int(self.write.key.run.0))))
     }
 
-    /// A start that cannot begin yet shows why, in place of the run that has ended.
-    fn wait_in_place_of(&mut self, old: &Entry) -> Result<Entry, Failure> {
+    /// A start that cannot begin yet shows why, in place of the run that has ended, or was purged.
+    fn wait_in_place_of(&mut self, old: Option<&Entry>) -> Result<Entry, Failure> {
         let id = &self.write.key.instance;
         let accepted = self
             .tx
@@ -201,21 +207,26 @@ impl One<'_, '_> {
             .write
             .status
             .as_deref()
-            .filter(|_| old.status.is_terminal() && self.write.history.is_none() && accepted)
-            .ok_or_else(|| self.contradiction("is not the stored run"))?;
-        let kept = replace(self.tx, id, self.commit.partition, old)?;
+            .filter(|_| old.is_none_or(|old| old.status.is_terminal()))
+            .filter(|_| self.write.history.is_none() && accepted)
+            .ok_or_else(|| match old {
+                Some(_) => self.contradiction("is not the stored run"),
+                None => self.contradiction("does not exist"),
+            })?;
+        let kept = match old {
+            Some(old) => replace(self.tx, id, self.commit.partition, old)?,
+            None => None,
+        };
         insert(self.tx, status, None, kept)
     }
 
     /// Goes on with the stored run.
     fn go_on(&mut self) -> Result<(), Failure> {
         let id = &self.write.key.instance;
-        let Some(mut entry) = self.tx.entry(id)? else {
-            return Err(self.contradiction("does not exist"));
+        let mut entry = match self.tx.entry(id)? {
+            Some(entry) if entry.run == self.write.key.run => entry,
+            other => self.wait_in_place_of(other.as_ref())?,
         };
-        if entry.run != self.write.key.run {
-            entry = self.wait_in_place_of(&entry)?;
-        }
         if let Some(append) = &self.write.history {
             // A rewind begins the next execution of a run that has ended.
             if entry.status.is_terminal() && self.write.key.execution <= entry.execution {
@@ -431,9 +442,57 @@ pub(super) fn replace(
         drop_large(tx, old.key)?;
     }
     clear(tx, id, partition, old)?;
-    discard(tx, old.log)?;
+    discard(tx, old.log, id)?;
     tx.state.keys.forget(id);
     Ok(nonce.0.zip(nonce.1))
+}
+
+/// Rows of a history that go within the commit of its purge. Of a longer one the rest is left to be removed in
+/// portions.
+const PURGED_AT_ONCE: usize = 256;
+
+/// An instance that has ended goes. A start of its id that was accepted meanwhile stays.
+fn purge(
+    tx: &mut Tx<'_>,
+    partitions: u16,
+    commit: &Commit,
+    key: &ExecutionKey,
+) -> Result<(), Failure> {
+    let contradiction = |what: &str| {
+        let text = format!("commit {}: purge of {key}: {what}", commit.number);
+        Failure::from(StoreError::Unusable(text))
+    };
+    let id = &key.instance;
+    if id.partition(partitions) != commit.partition {
+        return Err(contradiction("belongs to another partition"));
+    }
+    if commit.instances.iter().any(|write| write.key.instance == *id) {
+        return Err(contradiction("is written by the same commit"));
+    }
+    let Some(entry) = tx.entry(id)? else { return Err(contradiction("does not exist")) };
+    if entry.run != key.run {
+        return Err(contradiction("is not the stored run"));
+    }
+    if !entry.status.is_terminal() {
+        return Err(contradiction("has not ended"));
+    }
+    tx.keep_keys_growing()?;
+    let removed = tx
+        .conn
+        .prepare_cached(
+            "DELETE FROM history WHERE row IN (SELECT row FROM history WHERE log = ?1 LIMIT ?2)",
+        )?
+        .execute((entry.log, limit(PURGED_AT_ONCE)))?;
+    if removed == PURGED_AT_ONCE {
+        discard(tx, entry.log, id)?;
+    }
+    tx.conn.prepare_cached("DELETE FROM instances WHERE key = ?1")?.execute([entry.key])?;
+    if entry.large {
+        drop_large(tx, entry.key)?;
+    }
+    clear(tx, id, commit.partition, &entry)?;
+    tx.state.keys.forget(id);
+    Ok(())
 }
 
 /// Removes the rows of work in flight and of the timer.

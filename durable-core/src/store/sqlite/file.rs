@@ -18,7 +18,8 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Each step leads from one schema version to the next, the first from an empty file. A step is never
 /// changed once it was released.
-pub(super) const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
+pub(super) const SCHEMA: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// What the WAL is grown to when an owner opens a partition. A file that grows with each commit makes
 /// commits 1.5 times slower, until its first recycling at about this size (autocheckpoint).

@@ -28,12 +28,12 @@ use async_trait::async_trait;
 use futures::channel::oneshot;
 
 use durable_machine::model::{
-    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RuntimeStatus,
-    StartAttempt, StatusRow, Timestamp, WorkerId,
+    Acceptance, AttemptKey, Envelope, Fence, HubName, InstanceId, PartitionId, Post, RunNumber,
+    RuntimeStatus, StartAttempt, StatusRow, Timestamp, WorkerId,
 };
 use durable_machine::store::{
     AcceptOutcome, ArrivalPosition, Arrivals, Commit, HistoryPage, HistoryRow, HistoryToken,
-    InstanceWrite, ListPage, ListQuery, ListToken, SendOutcome, Snapshot, StoreLimits,
+    InstanceWrite, ListPage, ListQuery, ListToken, Remains, SendOutcome, Snapshot, StoreLimits,
     StoredInstance, TimerPage, WorkResult,
 };
 
@@ -44,6 +44,9 @@ use super::{
 use lock::{Try, WorkerLock};
 use readers::Readers;
 use writer::{Kind, Lane, Writer};
+
+/// Purges up to which it may: each of them removes a history.
+const INLINE_PURGES_MAX: usize = 4;
 
 /// Rows up to which a commit may run on the caller's thread. It blocks that thread for about the time of
 /// one disk flush; larger ones gain nothing from it, because a wake-up is small beside them.
@@ -284,7 +287,7 @@ impl PartitionStore for SqliteStore {
 
     async fn commit(&self, fence: Fence, commit: Arc<Commit>) -> Result<(), StoreError> {
         let kind = Kind {
-            inline: commit.rows() <= INLINE_ROWS_MAX,
+            inline: commit.rows() <= INLINE_ROWS_MAX && commit.purges.len() <= INLINE_PURGES_MAX,
             isolated: true,
             bytes: commit.instances.iter().map(InstanceWrite::bytes).sum(),
         };
@@ -339,6 +342,10 @@ impl HubStore for SqliteStore {
             inner.readers.read(|conn| client::list(conn, &query, after, limit))
         })
         .await
+    }
+
+    async fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Result<Vec<Remains>, StoreError> {
+        self.inner.readers.read(|conn| client::remains(conn, runs))
     }
 
     async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {

@@ -8,7 +8,7 @@ use durable_machine::model::{
     Acceptance, CommitNumber, Fence, InstanceId, PartitionId, Payload, ReusePolicy, RunNumber,
     RuntimeStatus, StartNonce, Timestamp,
 };
-use durable_machine::store::{Commit, Head, ListQuery};
+use durable_machine::store::{Commit, Head, ListQuery, Remains};
 use futures::executor::block_on;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -35,6 +35,7 @@ fn head_commit(number: u64, head_changed: bool) -> Arc<Commit> {
         head: Head { unclean_opens: u32::try_from(number).expect("small"), ..Head::default() },
         head_changed,
         instances: Vec::new(),
+        purges: Vec::new(),
         outbox: Vec::new(),
         outbox_done: Vec::new(),
         consumed: Vec::new(),
@@ -195,11 +196,18 @@ fn the_wal_is_grown_once_and_the_database_is_not() {
     open(&store);
     assert!(length("hub.db-wal") >= file::WAL_BYTES, "{wal}");
     assert!(length("hub.db") <= database.max(64 * 4096));
-    assert_eq!(SCHEMA.len(), 2, "a new version needs a test with a file of each older one");
+    assert_eq!(SCHEMA.len(), 3, "a new version needs a test with a file of each older one");
 }
 
 #[test]
-fn a_file_of_the_first_version_is_migrated_with_all_that_is_in_it() {
+fn a_file_of_an_older_version_is_migrated_with_all_that_is_in_it() {
+    let second = "ALTER TABLE garbage DROP COLUMN id; INSERT INTO garbage VALUES (7); PRAGMA user_version = 2;";
+    let first = format!("{second} DROP INDEX instances_troubled; PRAGMA user_version = 1;");
+    [first.as_str(), second].into_iter().for_each(migrated);
+}
+
+/// A file that this makes an older one of.
+fn migrated(as_it_was: &str) {
     let (dir, store) = hub();
     let one = Acceptance {
         instance: InstanceId::new("a").expect("an id"),
@@ -220,14 +228,15 @@ fn a_file_of_the_first_version_is_migrated_with_all_that_is_in_it() {
     drop(store);
     let path = dir.path().join("hub.db");
     let conn = Connection::open(&path).expect("the file");
-    conn.execute_batch("DROP INDEX instances_troubled; PRAGMA user_version = 1;")
-        .expect("as it was");
+    conn.execute_batch(as_it_was).expect("as it was");
     drop(conn);
     let store = SqliteStore::open(&path).expect("it is migrated");
     let query = ListQuery { statuses: vec![RuntimeStatus::Failed], ..ListQuery::default() };
     assert_eq!(block_on(store.list(&query, None, 10)).expect("the index is there").rows, []);
     let all = block_on(store.list(&ListQuery::default(), None, 10)).expect("no fault");
     assert_eq!(all.rows.len(), 1);
+    let gone = block_on(store.remains(&[(InstanceId::new("b").expect("an id"), RunNumber(1))]));
+    assert_eq!(gone.expect("no fault"), [Remains::Nothing], "nobody waits for garbage of nobody");
 }
 
 #[test]

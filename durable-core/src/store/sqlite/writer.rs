@@ -92,6 +92,14 @@ impl Tx<'_> {
         Ok(key)
     }
 
+    /// Rows with the highest keys may go in this transaction: no key or log in it is one of theirs. Whether it is in
+    /// the file shows by the last log that it appended to.
+    pub(super) fn keep_keys_growing(&mut self) -> Result<(), Failure> {
+        let next = self.new_key()?;
+        self.state.next_key = Some(next);
+        Ok(())
+    }
+
     pub(super) fn appended(&mut self, row: i64, log: i64, first: u64) {
         self.state.evidence = Evidence::History { row, log, first };
     }

@@ -264,6 +264,8 @@ fn envelopes() -> Vec<Envelope> {
         Command::Suspend { reason: Some("wait".into()) },
         Command::Resume { reason: None },
         Command::Resume { reason: Some("go".into()) },
+        Command::Purge { also: Vec::new() },
+        Command::Purge { also: vec![(id("order-8"), RunNumber(5))] },
     ];
     let envelope = |(n, command)| Envelope {
         id: EnvelopeId(format!("e-{n}").into()),
@@ -324,8 +326,10 @@ fn heads() -> Vec<Head> {
             (PartitionId(2), cursor),
         ]),
         sent: BTreeMap::from([(PartitionId(0), MessageNumber(12))]),
+        purged: None,
     };
-    vec![Head::default(), full]
+    let purged = Head { purged: Some(RunNumber(5)), ..full.clone() };
+    vec![Head::default(), full, purged]
 }
 
 /// Rows of one kind: one row a line, in the file as in the store.

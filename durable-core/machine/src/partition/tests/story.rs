@@ -13,6 +13,7 @@
 //! answer [ID] CALL [attempt N] [call N] ok [JSON] | failed KIND | permanent KIND
 //! answer all CALL          each with its own input
 //! event ID NAME JSON [as EVENT-ID]        suspend ID, resume ID, terminate ID [REASON]
+//! purge ID [ID …]                         (their present runs)   purge-earlier ID   (the run before it)
 //! time +30s                stopping at every due time       jump +30s: all at once
 //! commits wait|flow, commit, write        (write: the store has it, nobody was told)
 //! dead ID REASON                          (something sent to it can never be applied)
@@ -394,6 +395,7 @@ impl World {
             head: snapshot.head,
             head_changed: false,
             instances: vec![write],
+            purges: Vec::new(),
             outbox: Vec::new(),
             outbox_done: Vec::new(),
             consumed: Vec::new(),
@@ -545,6 +547,20 @@ impl World {
                 let reason = words.rest();
                 let reason = (!reason.is_empty()).then(|| reason.into());
                 self.command(&instance, Command::Terminate { reason, tree }, "");
+            }
+            "purge" | "purge-earlier" => {
+                let instance = self.instance_named(&mut words);
+                let also: Vec<_> = words
+                    .rest()
+                    .split_whitespace()
+                    .map(|id| InstanceId::new(id).expect("an id"))
+                    .map(|id| (id.clone(), self.run_of(&id)))
+                    .collect();
+                let mut run = self.run_of(&instance);
+                if verb == "purge-earlier" {
+                    run.0 -= 1;
+                }
+                self.command_to(&instance, Some(run), Command::Purge { also }, "");
             }
             "time" => self.pass(amount(words.word())),
             "jump" => {
@@ -839,15 +855,25 @@ impl World {
         }
     }
 
+    fn run_of(&self, instance: &InstanceId) -> RunNumber {
+        self.store.status(instance).map_or(RunNumber(1), |row| row.run)
+    }
+
     fn command(&mut self, instance: &InstanceId, command: Command, event: &str) {
+        self.command_to(instance, None, command, event);
+    }
+
+    fn command_to(
+        &mut self,
+        instance: &InstanceId,
+        run: Option<RunNumber>,
+        command: Command,
+        event: &str,
+    ) {
         let serial = self.serial();
         let named = if event.is_empty() { format!("envelope-{serial}") } else { event.into() };
-        let envelope = Envelope {
-            id: EnvelopeId(named.into()),
-            instance: instance.clone(),
-            run: None,
-            command,
-        };
+        let envelope =
+            Envelope { id: EnvelopeId(named.into()), instance: instance.clone(), run, command };
         let ticket = self.ticket();
         if self.plan.stores_commands() {
             let answer = match self.store.send(&envelope) {
@@ -1308,7 +1334,7 @@ impl World {
                 let events: Vec<_> = events.unwrap_or_default().iter().map(short).collect();
                 assert_eq!(events.join(" "), words.rest());
             }
-            // expect answer accepted|not-found|finished|refused|full|overloaded|started, to the last command
+            // expect answer accepted|not-found|finished|unfinished|refused|full|overloaded|started, to the last command
             "answer" => {
                 if self.plan.stores_commands() {
                     return;
@@ -1319,6 +1345,7 @@ impl World {
                     Answer::Accepted => "accepted",
                     Answer::NotFound => "not-found",
                     Answer::Finished(_) => "finished",
+                    Answer::Unfinished(_) => "unfinished",
                     Answer::Refused(_) => "refused",
                     Answer::Full => "full",
                     Answer::Overloaded => "overloaded",

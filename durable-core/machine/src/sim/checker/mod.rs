@@ -6,6 +6,7 @@ mod children;
 mod execution;
 mod generations;
 mod last;
+mod purges;
 mod results;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +74,8 @@ struct RunSeen {
     held: bool,
     /// A later run took its place before it had ended.
     replaced: bool,
+    /// It was purged: what there was of it is known from before.
+    purged: bool,
 }
 
 /// One time that a body ran.
@@ -149,6 +152,9 @@ impl Checker {
                 journal.raised.insert(token, raised);
             }
         }
+        for key in &commit.purges {
+            self.purge_is_right(key, store, journal)?;
+        }
         Ok(())
     }
 
@@ -204,6 +210,7 @@ impl Checker {
             });
         }
         let seen = run_seen(runs, &row)?;
+        holds(!seen.purged, || format!("I10: {} came back after its purge", row.key()))?;
         seen.held = seen.row.hold.is_some();
         seen.row = row.clone();
         let archived = seen.executions.entry(row.key()).or_default();
@@ -375,7 +382,8 @@ impl Checker {
             (Asked::Start { token }, Answer::Started(run)) => {
                 if let Some(start) = journal.starts.get_mut(token) {
                     start.told = Some(*run);
-                    let durable = store.status(&start.instance).is_some_and(|row| row.run >= *run);
+                    let durable = store.status(&start.instance).is_some_and(|row| row.run >= *run)
+                        || self.was_purged(&start.instance);
                     return holds(durable || self.damaged.contains(&start.instance), || {
                         format!(
                             "I1: the start of {} was answered, the store has none",
@@ -417,6 +425,12 @@ impl Checker {
                     )
                 })
             }
+            (Asked::Purge { instance, run }, Answer::Accepted) => {
+                let gone = store.status(instance).is_none_or(|row| row.run > *run);
+                holds(gone, || {
+                    format!("I10: the purge of run {run} of {instance} was answered, it is there")
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -428,7 +442,8 @@ impl Checker {
                 || (stored.run == row.run
                     && (!row.status.is_terminal() || stored.status.is_terminal()))
         });
-        holds(durable || self.damaged.contains(&row.instance), || {
+        let known = self.damaged.contains(&row.instance) || self.was_purged(&row.instance);
+        holds(durable || known, || {
             format!("I4: {} was announced as {}, the store has another", row.key(), row.status)
         })
     }
@@ -440,7 +455,8 @@ impl Checker {
 
     fn was_replaced_since(&self, instance: &InstanceId, runs_before: usize) -> bool {
         self.runs.get(instance).is_some_and(|runs| {
-            runs.values().skip(runs_before.saturating_sub(1)).any(|run| run.replaced)
+            let since = runs.values().skip(runs_before.saturating_sub(1));
+            since.into_iter().any(|run| run.replaced || run.purged)
         })
     }
 
@@ -497,6 +513,7 @@ fn run_seen<'a>(
         executions: BTreeMap::new(),
         held: false,
         replaced: false,
+        purged: false,
     }))
 }
 

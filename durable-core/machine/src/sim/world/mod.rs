@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::checker::{Checker, Verdict};
-use super::clients::{Clients, Wish};
+use super::clients::{Clients, Way, Wish};
 use super::code;
 use super::faults::{Fault, FaultCounts, Rates};
 use super::journal::Journal;
@@ -21,7 +21,7 @@ use super::{Report, Violation};
 use crate::codec;
 use crate::model::{
     Acceptance, CommitNumber, Envelope, ExecutionKey, Failure, Fence, InstanceId, Message,
-    MessageNumber, PartitionId, Payload, RuntimeStatus, Timestamp,
+    MessageNumber, PartitionId, Payload, RunNumber, RuntimeStatus, Timestamp,
 };
 use crate::partition::{AttemptKey, StartAttempt, Ticket};
 use crate::store::{
@@ -133,6 +133,8 @@ pub(super) struct World {
     story: Story,
     /// Faults have stopped.
     healed: bool,
+    /// Purges that were asked for again since then.
+    repeated: BTreeSet<(InstanceId, RunNumber)>,
 }
 
 impl World {
@@ -183,6 +185,7 @@ impl World {
             checker: Checker::default(),
             story,
             healed: false,
+            repeated: BTreeSet::new(),
             rng,
         }
     }
@@ -222,6 +225,7 @@ impl World {
         Report {
             seed: self.seed,
             instances: self.checker.ended(),
+            purged: self.checker.purged(),
             faults: self.counts,
             violation: what.map(|what| Violation { what, story: self.story.into_lines() }),
         }
@@ -361,8 +365,9 @@ impl World {
             .map(|row| self.store.status(&row.instance).unwrap_or(row))
             .filter(|row| !row.status.is_terminal() && self.can_be_read(&row.instance))
             .collect();
+        let purged = self.purge_those_asked_for()?;
         if left.is_empty() {
-            return Ok(false);
+            return Ok(purged);
         }
         for row in left {
             let resume = row.status == RuntimeStatus::Suspended;
@@ -382,6 +387,32 @@ impl World {
             codec::decode_history(&rows).is_ok_and(|events| !events.is_empty())
         };
         !self.checker.damaged.contains(instance) || readable()
+    }
+
+    /// A purge whose owner died is repeated by whoever asked for it. Without faults once is enough.
+    fn purge_those_asked_for(&mut self) -> Result<bool, String> {
+        let left: Vec<_> = self
+            .journal
+            .purges
+            .iter()
+            .filter(|((instance, run), ended)| {
+                let there = self.store.status(instance).is_some_and(|row| row.run == *run);
+                **ended && there && !self.checker.damaged.contains(instance)
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (instance, run) in &left {
+            if !self.repeated.insert((instance.clone(), *run)) {
+                return Err(format!("I10: run {run} of {instance} was to be purged, and stays"));
+            }
+        }
+        for partition in (0..self.partitions).map(PartitionId) {
+            let ids = left.iter().map(|(instance, _)| instance.clone());
+            let mine: Vec<_> =
+                ids.filter(|id| id.partition(self.partitions) == partition).collect();
+            self.purge(&mine, Way::Stored);
+        }
+        Ok(!left.is_empty())
     }
 
     fn who_is_left(&self) -> String {

@@ -4,8 +4,8 @@ use super::owners::OwnerId;
 use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
 use crate::codec;
 use crate::model::{
-    Acceptance, CallNumber, EnvelopeId, EventKind, Failure, FailureClass, PartitionId,
-    RuntimeStatus, StartAttempt, Timestamp,
+    Acceptance, CallNumber, Command, Envelope, EnvelopeId, EventKind, Failure, FailureClass,
+    InstanceId, PartitionId, RuntimeStatus, StartAttempt, Timestamp,
 };
 use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
@@ -92,6 +92,10 @@ impl World {
                 let run = self.run_number();
                 let stamped = Acceptance { run, accepted_at: self.wall(), ..(*acceptance).clone() };
                 let again = !self.journal.tried.insert(token);
+                if again && self.checker.was_purged(&stamped.instance) {
+                    // With the run its nonce went.
+                    return Ok(());
+                }
                 if again
                     && self
                         .store
@@ -197,7 +201,7 @@ impl World {
                     Way::Direct | Way::Remembered => {
                         let asked = match (token, &envelope.command) {
                             (Some(token), _) => Asked::Raise { token, id: envelope.id.clone() },
-                            (None, crate::model::Command::Terminate { .. }) => Asked::Terminate {
+                            (None, Command::Terminate { .. }) => Asked::Terminate {
                                 instance,
                                 meant: envelope.run,
                                 id: envelope.id.clone(),
@@ -218,6 +222,7 @@ impl World {
                     }
                 }
             }
+            Wish::Purge { instances, way } => self.purge(&instances, way),
             Wish::Damage(instance) => {
                 let rows = self.store.history(&instance).unwrap_or_default();
                 // A parent would wait for ever for a child that nobody can read.
@@ -243,6 +248,46 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Asks for the purge of those that are there, by the runs that a client sees now.
+    pub(super) fn purge(&mut self, instances: &[InstanceId], way: Way) {
+        let Some(to) = instances.first().map(|first| first.partition(self.partitions)) else {
+            return;
+        };
+        let mut runs = Vec::new();
+        for instance in instances {
+            if instance.partition(self.partitions) == to
+                && let Some(row) = self.store.status(instance)
+                && !runs.contains(&(instance.clone(), row.run))
+            {
+                let ended = self.journal.purges.entry((instance.clone(), row.run)).or_default();
+                *ended |= row.status.is_terminal();
+                runs.push((instance.clone(), row.run));
+            }
+        }
+        self.tell(format_args!("client purges {runs:?} ({way:?})"));
+        let mut also = runs.into_iter();
+        let Some((instance, run)) = also.next() else { return };
+        let command = Command::Purge { also: also.collect() };
+        let id = self.journal.purge();
+        let envelope = Envelope { id, instance: instance.clone(), run: Some(run), command };
+        match way {
+            Way::Stored => {
+                let _ = self.store.send(&envelope);
+                if self.fault(Fault::Duplicate) {
+                    let delay = self.transit();
+                    self.after(delay, Happening::Reach(to, Delivery::Arrived(envelope)));
+                }
+                self.wake(to);
+            }
+            Way::Direct | Way::Remembered => {
+                let ticket = self.journal.ticket(Asked::Purge { instance, run });
+                let delay = self.latency();
+                let delivery = Delivery::Command(envelope, false, ticket);
+                self.after(delay, Happening::Reach(to, delivery));
+            }
+        }
     }
 
     /// Tells an owner that something is in the store; where that is lost, it looks by itself some time.
