@@ -276,7 +276,8 @@ pub(super) async fn put(
     inner.queue(partition)?.put(&text).await.map_err(maybe_applied)
 }
 
-/// Makes a command durable, for an active instance or for one that is to be purged. Twice in the queue is not twice applied: its id is recognised.
+/// Makes a command durable, where its instance can be told so (`Command::is_for`). Twice in the queue is not twice
+/// applied: its id is recognised.
 pub(super) async fn send(inner: &Inner, envelope: &Envelope) -> Result<SendOutcome, StoreError> {
     let partition = envelope.instance.partition(inner.hub.partitions);
     let row = inner.row(&keys::partition(partition), &keys::status(&envelope.instance)).await?;
@@ -284,9 +285,9 @@ pub(super) async fn send(inner: &Inner, envelope: &Envelope) -> Result<SendOutco
     if StatusColumns::read(&row)?.is_hidden() {
         return Ok(SendOutcome::NotFound);
     }
-    if !list::is_active(&row)? && !envelope.command.is_for_the_ended() {
+    if !list::is_active(&row)? {
         match inner.status(&envelope.instance).await? {
-            Some(status) if status.status.is_terminal() => {
+            Some(status) if !envelope.command.is_for(status.status) => {
                 return Ok(SendOutcome::Ended(Box::new(status)));
             }
             Some(_) => {}

@@ -3,6 +3,8 @@
 #[path = "../../../durable-core/tests/engine/children.rs"]
 mod children;
 mod hub;
+#[path = "../../../durable-core/tests/engine/rewinding.rs"]
+mod rewinding;
 
 /// A test for each named function, which is given an empty [`hub::Hub`].
 macro_rules! on_every_store {

@@ -20,6 +20,14 @@ pub enum ClientError {
         /// How it ended.
         status: RuntimeStatus,
     },
+    /// Only an instance that has failed can be rewound.
+    #[error("instance {instance:?} is {status}; only a failed one can be rewound")]
+    NotFailed {
+        /// The instance.
+        instance: InstanceId,
+        /// Its state.
+        status: RuntimeStatus,
+    },
     /// The instance has not ended: only what has ended can be purged.
     #[error(
         "instance {instance:?} has not ended ({status}); terminate it first, or wait for its end"

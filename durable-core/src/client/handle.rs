@@ -25,6 +25,9 @@ use crate::worker::Watcher;
 const POLL_FIRST: Duration = Duration::from_millis(20);
 const POLL_LAST: Duration = Duration::from_millis(250);
 
+/// How long a rewind waits until its instance shows that it goes on.
+const REWIND_SHOWS: Duration = Duration::from_secs(10);
+
 /// How often it is read where a worker of this process publishes changes: a net for what is missed.
 const POLL_PUBLISHED: Duration = Duration::from_secs(5);
 
@@ -254,6 +257,52 @@ impl<T> Handle<T> {
     /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
     pub async fn resume(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
         self.command(Command::Resume { reason: Some(reason.into()) }).await
+    }
+
+    /// Repeats a failed instance without its failures: activities and children that failed run again, and below
+    /// those children theirs, everything that had succeeded is kept. It is running again then, and ends a second
+    /// time.
+    ///
+    /// The code is run from its start and finds the results it had; where it takes another way now, because it
+    /// was repaired or because a call no longer fails, that way is new.
+    ///
+    /// Success says that it is going to be rewound. Where its worker is another process, this waits some seconds
+    /// for the status to show it; with no worker there, the failure is shown until there is one.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// let order = client.instance("order-7")?;
+    /// order.rewind("the warehouse is back").await?;
+    /// let status = order.wait().await?; // how it ends this time
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`]; [`ClientError::NotFailed`] where it has not failed; [`ClientError::Refused`]
+    /// where its worker has no such orchestrator; or the store's error.
+    pub async fn rewind(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
+        let status = self.status().await?;
+        if status.runtime_status() != RuntimeStatus::Failed {
+            return Err(ClientError::NotFailed {
+                instance: self.instance.clone(),
+                status: status.runtime_status(),
+            });
+        }
+        let execution = status.execution();
+        self.command(Command::Rewind { execution, reason: Some(reason.into()) }).await?;
+        let mut pause = POLL_FIRST;
+        let until = tokio::time::Instant::now() + REWIND_SHOWS;
+        while tokio::time::Instant::now() < until {
+            let status = self.status().await?;
+            if status.execution() != execution || !status.has_ended() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLL_LAST);
+        }
+        Ok(())
     }
 
     /// The history of its current execution.

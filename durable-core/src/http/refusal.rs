@@ -84,6 +84,7 @@ impl From<ClientError> for Refusal {
                 retry_after: retry_after.as_secs().max(ROOM_AGAIN),
             },
             ClientError::Replaced(_)
+            | ClientError::NotFailed { .. }
             | ClientError::Failed { .. }
             | ClientError::Terminated { .. }
             | ClientError::TimedOut { .. }

@@ -66,6 +66,14 @@ impl<T> Call<T> {
         self
     }
 
+    /// Says that it takes back what an earlier call did.
+    pub(super) fn compensating(mut self) -> Self {
+        if let Some(options) = self.options() {
+            options.compensates = true;
+        }
+        self
+    }
+
     fn options(&mut self) -> Option<&mut ActivityOptions> {
         match &mut self.step {
             Step::Calling(call) => call.options(),

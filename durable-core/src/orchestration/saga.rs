@@ -87,7 +87,9 @@ impl Saga {
         Ok(())
     }
 
-    /// Takes back what was noted, last step first, one at a time; goes on where one cannot be.
+    /// Takes back what was noted, last step first, one at a time; goes on where one cannot be. From the first of
+    /// these calls on the execution cannot be [rewound](crate::Handle::rewind): what had succeeded would be taken
+    /// for done.
     ///
     /// # Errors
     ///
@@ -97,6 +99,7 @@ impl Saga {
         for (activity, input) in self.steps.into_iter().rev() {
             let undone =
                 self.context.call_by_name::<IgnoredAny>(activity, &input).retry(self.retry.clone());
+            let undone = undone.compensating();
             if let Err(error) = undone.await {
                 failed.push(error);
             }

@@ -68,6 +68,7 @@ impl Story {
             trace: None,
             continues: None,
             taken_back: Vec::new(),
+            rewind: None,
         };
         self.feed(EventKind::ExecutionStarted(Box::new(started)))
     }

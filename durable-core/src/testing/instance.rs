@@ -132,6 +132,17 @@ impl<T> TestInstance<T> {
         self.command(envelope);
     }
 
+    /// Repeats it without its failures, after it has failed.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there or has not failed.
+    pub fn rewind(&self) {
+        let execution = self.status().execution();
+        let envelope = self.envelope(Command::Rewind { execution, reason: None });
+        self.command(envelope);
+    }
+
     /// The events of its current run, all executions of it, in order.
     #[must_use]
     pub fn history(&self) -> Vec<Event> {

@@ -337,6 +337,10 @@ impl World {
                 let found = Ok(self.model.load(&instance).map(Box::new));
                 self.handle(Input::Loaded { instance, found });
             }
+            Effect::LoadHistory(key) => {
+                let found = Ok(self.model.history(&key.instance).unwrap_or_default());
+                self.handle(Input::HistoryLoaded { key, found });
+            }
             Effect::LoadTimers(after) => {
                 let page = self.model.timers(P0, after.as_ref(), TIMER_PAGE);
                 self.handle(Input::TimersLoaded(page));

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use durable_machine::model::{Fence, InstanceId, PartitionId, Timestamp};
+use durable_machine::model::{ExecutionKey, Fence, InstanceId, PartitionId, Timestamp};
 use durable_machine::partition::{Answer, AttemptKey, Effect, Input, Partition, Stats, Turn};
-use durable_machine::store::{ArrivalPosition, Arrivals, Commit, StoredInstance, TimerPage};
+use durable_machine::store::{
+    ArrivalPosition, Arrivals, Commit, HistoryRow, StoredInstance, TimerPage,
+};
 use futures::stream::FuturesUnordered;
 
 use super::mailbox::{Mail, Mailbox};
@@ -56,6 +58,7 @@ type TimersAfter = Option<(Timestamp, InstanceId)>;
 /// The answer of a store call.
 enum Done {
     Loaded(InstanceId, Result<Option<Box<StoredInstance>>, StoreError>),
+    History(ExecutionKey, Result<Option<Vec<HistoryRow>>, StoreError>),
     Timers(TimersAfter, Result<TimerPage, StoreError>),
     Arrivals(Result<Arrivals, StoreError>),
     Committed(Arc<Commit>, Instant, Result<(), StoreError>),

@@ -20,6 +20,7 @@ mod operations;
 mod partitions;
 mod purging;
 mod restarting;
+mod rewinding;
 mod several;
 mod starting;
 mod telemetry;

@@ -57,6 +57,34 @@ pub struct ExecutionStarted {
     /// Results of the continued execution that a rewind takes back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken_back: Vec<CallNumber>,
+    /// The rewind that began it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewind: Option<Box<Rewind>>,
+}
+
+/// A failed execution is repeated without its failures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rewind {
+    /// The execution whose UUIDs, random numbers and ids of children this one has: the first that was rewound.
+    pub origin: ExecutionNumber,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+    /// What succeeded behind a failure, for when the code asks for it again in the same words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succeeded: Vec<Succeeded>,
+}
+
+/// A call that succeeded, as it was asked for, and its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Succeeded {
+    /// The recorded decision: an activity or a child.
+    pub asked: EventKind,
+    /// Its result.
+    pub output: Payload,
+    /// The execution of the child that ended.
+    #[serde(default)]
+    pub execution: ExecutionNumber,
 }
 
 /// The instance, and the call in it, that a child answers to.

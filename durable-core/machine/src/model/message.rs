@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AttemptKey, EnvelopeId, Failure, InstanceId, MessageNumber, ParentLink, PartitionId, Payload,
-    RunNumber, StartNonce, Timestamp, TraceContext, UnconsumedEvent,
+    RunNumber, RuntimeStatus, StartNonce, Timestamp, TraceContext, UnconsumedEvent,
 };
 
 /// What a start does where its instance id exists already.
@@ -106,18 +106,28 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         also: Vec<(InstanceId, RunNumber)>,
     },
+    /// Repeat a failed execution without its failures.
+    Rewind {
+        /// The execution that failed: a later failure is another one.
+        execution: super::ExecutionNumber,
+        /// For people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Arc<str>>,
+    },
 }
 
 impl Command {
-    /// Whether it is meant for an instance that has ended.
+    /// Whether an instance that shows this status can be told so: one that is active anything, one that has ended
+    /// that it is to be purged, and one that has failed that it is to be rewound.
     #[must_use]
-    pub fn is_for_the_ended(&self) -> bool {
+    pub fn is_for(&self, status: RuntimeStatus) -> bool {
         match self {
             Self::Purge { .. } => true,
+            Self::Rewind { .. } => !status.is_terminal() || status == RuntimeStatus::Failed,
             Self::Raise { .. }
             | Self::Terminate { .. }
             | Self::Suspend { .. }
-            | Self::Resume { .. } => false,
+            | Self::Resume { .. } => !status.is_terminal(),
         }
     }
 }
@@ -190,6 +200,9 @@ pub enum MessageBody {
     },
     /// Start a child.
     StartChild(Box<Acceptance>),
+    /// The parent was rewound and waits for the child again: one that failed is rewound, too; one that is not
+    /// there begins with this start.
+    RewindChild(Box<Acceptance>),
     /// A child ended.
     ChildEnded {
         /// The waiting call.
@@ -220,7 +233,7 @@ impl MessageBody {
     pub fn instance(&self) -> &InstanceId {
         match self {
             Self::Raise { instance, .. } | Self::TerminateChild { instance, .. } => instance,
-            Self::StartChild(acceptance) => &acceptance.instance,
+            Self::StartChild(acceptance) | Self::RewindChild(acceptance) => &acceptance.instance,
             Self::ChildEnded { parent, .. } => &parent.instance,
         }
     }

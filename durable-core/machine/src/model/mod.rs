@@ -14,7 +14,7 @@ mod time;
 
 pub use event::{
     ActivityScheduled, ChildCreated, Event, EventKind, ExecutionStarted, ParentClose, ParentLink,
-    TraceContext,
+    Rewind, Succeeded, TraceContext,
 };
 pub use failure::{Failure, FailureClass};
 pub use ids::{

@@ -161,6 +161,10 @@ pub struct ActivityOptions {
     /// Reserved: higher runs first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+    /// It takes back what an earlier call did: the execution cannot be rewound any more, because what succeeded
+    /// is not there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compensates: bool,
 }
 
 #[cfg(test)]

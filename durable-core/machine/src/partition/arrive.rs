@@ -267,8 +267,9 @@ impl Core {
                 entry.covered = 0;
                 break;
             }
-            // What an ended run still lists would be forgotten with its rows: they are written first.
-            let asked = entry.arrivals.front().is_some_and(Arrival::asks_for_a_child);
+            // What an ended run still lists would be forgotten with its rows, and what is to be repeated is read
+            // from the store: they are written first.
+            let asked = entry.arrivals.front().is_some_and(Arrival::needs_what_has_ended);
             if asked
                 && matches!(entry.life, Life::Ended(_))
                 && (entry.writes.any() || entry.committing)
@@ -344,6 +345,9 @@ impl Core {
             }
             Arrival::Command { command, run, source } => {
                 self.apply_command(instance, entry, command, run, &source);
+            }
+            Arrival::Message { from, number, body: MessageBody::RewindChild(start) } => {
+                self.rewind_child(instance, entry, from, number, start);
             }
             Arrival::Message { from, number, body } => {
                 entry.writes.applied.push((from, number));
@@ -440,7 +444,9 @@ impl Core {
                 // Only a start that replaces, or one that raced with a rewind or with the start of a child,
                 // gets here: it wins.
                 debug_assert!(
-                    acceptance.reuse == ReusePolicy::ReplaceActive || run.row.parent.is_some()
+                    acceptance.reuse == ReusePolicy::ReplaceActive
+                        || run.row.parent.is_some()
+                        || run.key.execution.0 > 0
                 );
                 self.replace(instance, entry);
             }
@@ -647,6 +653,13 @@ impl Core {
                 let answer = Answer::Refused(format!("the instance cannot be read: {message}"));
                 self.reply(entry, source, answer);
             }
+            Life::Ended(row)
+                if matches!(command, Command::Rewind { .. })
+                    && meant.is_none_or(|meant| meant == row.run) =>
+            {
+                let Command::Rewind { execution, reason } = command else { return };
+                self.rewind(instance, entry, execution, reason, source);
+            }
             Life::Ended(row) => {
                 let status = row.status;
                 if let (Command::Raise { name, input }, Source::Stored { id }) = (command, source)
@@ -674,6 +687,12 @@ impl Core {
                     return;
                 }
                 match command {
+                    Command::Rewind { .. } => {
+                        let status = run.row.status;
+                        self.stats.dropped += 1;
+                        let sentence = format!("it is {status}; only what failed can be rewound");
+                        self.reply(entry, source, Answer::Refused(sentence));
+                    }
                     Command::Raise { .. } if run.gets_with_its_start(source.id()) => {
                         self.stats.dropped += 1;
                         self.reply(entry, source, Answer::Accepted);
@@ -806,7 +825,10 @@ impl Core {
             MessageBody::Raise { name, input, .. } => {
                 self.take_raise(instance, entry, name, input, None);
             }
-            MessageBody::StartChild(acceptance) => self.start_child(instance, entry, acceptance),
+            // A child that has to be rewound is, before its message counts as applied.
+            MessageBody::StartChild(acceptance) | MessageBody::RewindChild(acceptance) => {
+                self.start_child(instance, entry, acceptance);
+            }
             MessageBody::ChildEnded { parent, execution, result } => {
                 self.child_ended(instance, entry, &parent, execution, result);
             }
@@ -1082,6 +1104,7 @@ pub(super) fn started_event(acceptance: Acceptance, suspended: bool) -> EventKin
         trace: acceptance.trace,
         continues: None,
         taken_back: Vec::new(),
+        rewind: None,
     }))
 }
 

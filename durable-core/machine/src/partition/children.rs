@@ -9,7 +9,7 @@ use super::arrive::{Ended, Start, set_status, started_event};
 use super::effect::Effect;
 use super::entry::{Entry, Life};
 use super::run::{Child, Run, Stashed};
-use super::{Core, Partition};
+use super::{Core, Partition, rewind};
 use crate::model::{
     Acceptance, CallNumber, ChildCreated, EventKind, ExecutionNumber, Failure, FailureClass, Hold,
     InstanceId, MessageBody, ParentClose, ParentLink, Payload, ReusePolicy, RunNumber,
@@ -44,29 +44,20 @@ impl Core {
         created: ChildCreated,
     ) {
         let Life::Active(run) = &mut entry.life else { return };
+        let call = created.call;
+        let asked = EventKind::ChildCreated(Box::new(created.clone()));
+        if let Some(noted) = run.succeeded(&asked).cloned() {
+            let _ = entry.writes.record(run, at, asked);
+            rewind::give(entry, call, noted);
+            return;
+        }
         let to = created.instance.partition(self.config.partitions);
-        let body = MessageBody::StartChild(Box::new(Acceptance {
-            instance: created.instance.clone(),
-            run: RunNumber(u64::try_from(at.as_micros()).unwrap_or(1)),
-            // The number of its message says that it is the same start: no client asks for it again.
-            nonce: StartNonce(Uuid::nil()),
-            name: created.name.clone(),
-            input: created.input.clone(),
-            accepted_at: at,
-            reuse: ReusePolicy::default(),
-            scheduled_for: None,
-            parent: Some(run.link(created.call, created.detached)),
-            version: None,
-            tags: Vec::new(),
-            trace: None,
-            raised: Vec::new(),
-        }));
+        let body = MessageBody::StartChild(Box::new(start_of_child(run, at, &created)));
         if planted!(ChildStartedTwice) {
             entry.writes.outgoing.push((to, body.clone()));
         }
         entry.writes.outgoing.push((to, body));
-        let kind = EventKind::ChildCreated(Box::new(created));
-        let _ = entry.writes.record(run, at, kind);
+        let _ = entry.writes.record(run, at, asked);
     }
 
     /// The message that asks for a child.
@@ -320,6 +311,26 @@ fn terminate(
             tree: tree && !planted!(TreeEndsAtChildren),
         }),
         ParentClose::Abandon => None,
+    }
+}
+
+/// How a child is asked for.
+pub(super) fn start_of_child(run: &Run, at: Timestamp, created: &ChildCreated) -> Acceptance {
+    Acceptance {
+        instance: created.instance.clone(),
+        run: RunNumber(u64::try_from(at.as_micros()).unwrap_or(1)),
+        // The number of its message says that it is the same start: no client asks for it again.
+        nonce: StartNonce(Uuid::nil()),
+        name: created.name.clone(),
+        input: created.input.clone(),
+        accepted_at: at,
+        reuse: ReusePolicy::default(),
+        scheduled_for: None,
+        parent: Some(run.link(created.call, created.detached)),
+        version: None,
+        tags: Vec::new(),
+        trace: None,
+        raised: Vec::new(),
     }
 }
 

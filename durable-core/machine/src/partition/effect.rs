@@ -7,7 +7,7 @@ use crate::model::{
     Acceptance, AttemptKey, Envelope, ExecutionKey, Failure, InstanceId, Message, MessageNumber,
     PartitionId, Payload, RunNumber, RuntimeStatus, StartAttempt, StatusRow, Timestamp,
 };
-use crate::store::{DeadMessage, StoredInstance, TimerPage, WorkResult};
+use crate::store::{DeadMessage, HistoryRow, StoredInstance, TimerPage, WorkResult};
 
 /// Names a caller that waits for an [`Answer`]. The driver's own numbering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -74,6 +74,13 @@ pub enum Input {
         /// What the store has of it.
         found: Result<Option<Box<StoredInstance>>, DecodeError>,
     },
+    /// The answer to [`Effect::LoadHistory`].
+    HistoryLoaded {
+        /// The execution.
+        key: ExecutionKey,
+        /// The rows of its history in order.
+        found: Result<Vec<HistoryRow>, DecodeError>,
+    },
     /// The answer to [`Effect::LoadTimers`].
     TimersLoaded(TimerPage),
     /// Something outside a turn woke the orchestrator of this execution.
@@ -85,6 +92,8 @@ pub enum Input {
 pub enum Effect {
     /// Read an instance.
     Load(InstanceId),
+    /// Read the history of an instance that has ended with this execution.
+    LoadHistory(ExecutionKey),
     /// Read due times behind this one.
     LoadTimers(Option<(Timestamp, InstanceId)>),
     /// Run an attempt of an activity.

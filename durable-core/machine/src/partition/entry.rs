@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::effect::{Effect, Ticket};
+use super::rewind::Rewinding;
 use super::run::{Run, Stashed};
 use crate::codec::{self, EventEncoder};
 use crate::model::{
@@ -44,6 +45,8 @@ pub(super) struct Entry {
     pub(super) committing: bool,
     /// The due time under which the wheel knows it.
     pub(super) in_wheel: Option<Timestamp>,
+    /// It has failed, and is about to be repeated.
+    pub(super) rewinding: Option<Box<Rewinding>>,
     /// Bytes that its code is taken to cost while it is in memory.
     pub(super) weight: usize,
     /// When it was last used, in turns of the partition.
@@ -117,8 +120,15 @@ impl Arrival {
         !matches!(self, Self::Command { command: Command::Suspend { .. }, .. })
     }
 
-    pub(super) fn asks_for_a_child(&self) -> bool {
-        matches!(self, Self::Message { body: MessageBody::StartChild(_), .. })
+    /// Whether it is about a run that has ended, all of which has to be in the store.
+    pub(super) fn needs_what_has_ended(&self) -> bool {
+        match self {
+            Self::Message { body, .. } => {
+                matches!(body, MessageBody::StartChild(_) | MessageBody::RewindChild(_))
+            }
+            Self::Command { command, .. } => matches!(command, Command::Rewind { .. }),
+            _ => false,
+        }
     }
 
     pub(super) fn is_purge(&self) -> bool {
@@ -136,6 +146,7 @@ impl Arrival {
 }
 
 /// Who sent a command, and what it takes to make its arrival idempotent.
+#[derive(Clone)]
 pub(super) enum Source {
     /// A caller in this process.
     Direct { ticket: Ticket, id: EnvelopeId, remember: bool },
@@ -315,7 +326,9 @@ impl Writes {
         let _ = self.events.finish();
         self.closed.clear();
         self.outgoing.retain(|(_, body)| match body {
-            MessageBody::Raise { .. } | MessageBody::StartChild(_) => false,
+            MessageBody::Raise { .. }
+            | MessageBody::StartChild(_)
+            | MessageBody::RewindChild(_) => false,
             // Children of turns that are stored end with it; others have never begun.
             MessageBody::TerminateChild { .. } | MessageBody::ChildEnded { .. } => true,
         });
@@ -345,6 +358,7 @@ impl Entry {
             queued: false,
             committing: false,
             in_wheel: None,
+            rewinding: None,
             weight: 0,
             used: 0,
         }

@@ -62,6 +62,7 @@ impl Core {
             trace: run.trace.clone(),
             continues: Some(execution),
             taken_back: Vec::new(),
+            rewind: None,
         }));
         let key = ExecutionKey { execution: row.execution, ..run.key.clone() };
         let mut next = Run::new(key, row);

@@ -99,6 +99,11 @@ impl Core {
         self.pump_loads();
     }
 
+    /// A read beside those that [`request_load`](Self::request_load) asks for.
+    pub(super) fn load_begins(&mut self) {
+        self.loads.under_way += 1;
+    }
+
     /// A load, and the replay that belongs to it, is over.
     pub(super) fn load_ended(&mut self) {
         self.loads.under_way -= 1;

@@ -23,6 +23,7 @@ mod group;
 mod load;
 mod mail;
 mod purge;
+mod rewind;
 mod run;
 mod turn;
 mod turned;
@@ -91,6 +92,8 @@ pub struct Stats {
     pub continued: u64,
     /// Instances that were purged.
     pub purged: u64,
+    /// Failed executions that were repeated.
+    pub rewound: u64,
     /// Attempts that are tried again.
     pub retries: u64,
     /// Commits that were built.
@@ -216,6 +219,7 @@ impl Partition {
                 self.arrive(instance, Arrival::Dead(dead));
             }
             Input::Loaded { instance, found } => self.loaded(instance, found),
+            Input::HistoryLoaded { key, found } => self.history_loaded(&key, found),
             Input::TimersLoaded(page) => {
                 let entries = &self.entries;
                 self.core.wheel.page(page, |instance| {

@@ -10,7 +10,7 @@ use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, AttemptKey, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey,
     ExecutionNumber, Failure, Hold, InstanceId, ParentClose, ParentLink, Payload, StartAttempt,
-    StatusRow, Timestamp, TraceContext, UnconsumedEvent,
+    StatusRow, Succeeded, Timestamp, TraceContext, UnconsumedEvent,
 };
 
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(super) struct Run {
     pub(super) unturned: bool,
     /// That start, while it is in memory.
     pub(super) start: Option<Box<Event>>,
+    /// What succeeded in the execution that this one repeats, behind a failure.
+    pub(super) succeeded: Vec<Succeeded>,
     /// W3C trace context of the run's start.
     pub(super) trace: Option<TraceContext>,
     /// Bytes of the events recorded so far: the measure of what a replayed copy costs in memory.
@@ -184,6 +186,7 @@ impl Run {
             calls_due: BTreeSet::new(),
             unturned: false,
             start: None,
+            succeeded: Vec::new(),
             trace: None,
             history_bytes: 0,
         }
@@ -236,6 +239,9 @@ impl Run {
             EventKind::ExecutionStarted(started) => {
                 self.suspended = started.suspended;
                 self.trace.clone_from(&started.trace);
+                if let Some(rewind) = &started.rewind {
+                    self.succeeded.clone_from(&rewind.succeeded);
+                }
             }
             EventKind::ActivityScheduled(scheduled) => {
                 self.calls.insert(scheduled.call, Call::scheduled(scheduled, event.at));
@@ -391,6 +397,11 @@ impl Run {
 
     pub(super) fn attempt_key(&self, call: CallNumber, open: &Call) -> AttemptKey {
         AttemptKey { key: self.key.clone(), call, attempt: open.attempt }
+    }
+
+    /// The result that the same call had in the execution that this one repeats.
+    pub(super) fn succeeded(&self, asked: &EventKind) -> Option<&Succeeded> {
+        self.succeeded.iter().find(|noted| noted.asked == *asked && !planted!(SuccessRunsAgain))
     }
 
     pub(super) fn start_of(&self, call: CallNumber) -> Option<StartAttempt> {

@@ -14,6 +14,7 @@ mod limits;
 mod memory;
 mod messages;
 mod purges;
+mod rewind;
 mod scheduled;
 mod starts;
 mod story;

@@ -1,7 +1,7 @@
 //! Turns, handed out to be polled: the partition itself never runs user code.
 
-use crate::model::{Event, EventKind, InstanceId, UnconsumedEvent};
-use crate::replay::{Action, Divergence, Orchestration, ReplayReport};
+use crate::model::{Event, EventKind, InstanceId, Timestamp, UnconsumedEvent};
+use crate::replay::{Action, Divergence, Orchestration, ReplayReport, Rewound, must_fit};
 
 /// User code that has to be polled.
 pub struct Turn {
@@ -14,6 +14,18 @@ enum Work {
     Advance(Box<Event>),
     Begin(Box<Event>),
     Replay(Vec<Event>),
+    Rewind(Box<Repetition>),
+}
+
+/// What it takes to repeat a failed execution.
+pub(super) struct Repetition {
+    pub(super) start: Event,
+    pub(super) failed: Vec<Event>,
+    pub(super) now: Timestamp,
+    /// For the failed execution: whether the code still fits it.
+    pub(super) fits: Box<Orchestration>,
+    /// The failed execution, where it has to be known which events it left.
+    pub(super) before: Option<Box<Orchestration>>,
 }
 
 /// A turn that was polled.
@@ -29,6 +41,8 @@ pub(super) enum Outcome {
     Begun(Vec<Action>),
     /// With the external events behind the divergence, which the code never saw.
     Replayed(Result<ReplayReport, (Divergence, Vec<UnconsumedEvent>)>),
+    /// With the number of events that the failed execution left in its history, where that is known.
+    Rewound(Result<(Rewound, Option<usize>), Divergence>),
 }
 
 impl Turn {
@@ -56,6 +70,14 @@ impl Turn {
         Self { instance, orchestration, work: Work::Replay(events) }
     }
 
+    pub(super) fn rewind(
+        instance: InstanceId,
+        orchestration: Box<Orchestration>,
+        repetition: Repetition,
+    ) -> Self {
+        Self { instance, orchestration, work: Work::Rewind(Box::new(repetition)) }
+    }
+
     /// The instance whose code is polled.
     #[must_use]
     pub fn instance(&self) -> &InstanceId {
@@ -65,7 +87,7 @@ impl Turn {
     /// Whether recorded turns are repeated, so that nothing should be logged.
     #[must_use]
     pub fn is_replay(&self) -> bool {
-        matches!(self.work, Work::Replay(_))
+        matches!(self.work, Work::Replay(_) | Work::Rewind(_))
     }
 
     /// Polls the code.
@@ -79,6 +101,15 @@ impl Turn {
                     let seen = usize::try_from(divergence.seq.0).unwrap_or(usize::MAX);
                     let unseen = events.into_iter().skip(seen).filter_map(raised).collect();
                     (divergence, unseen)
+                }))
+            }
+            Work::Rewind(repetition) => {
+                let Repetition { start, failed, now, mut fits, before } = *repetition;
+                Outcome::Rewound(fits.replay(must_fit(&failed)).map(|_| {
+                    let logged = before.and_then(|mut before| {
+                        before.replay(&failed).ok().map(|_| before.unconsumed().len())
+                    });
+                    (self.orchestration.rewind(start, &failed, now), logged)
                 }))
             }
         };

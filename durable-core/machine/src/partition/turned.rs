@@ -7,7 +7,7 @@ use super::entry::{Code, Entry, Life};
 use super::turn::{Outcome, Turned};
 use super::{Core, Partition};
 use crate::model::{
-    CallNumber, EventKind, Failure, HoldReason, InstanceId, MessageBody, RuntimeStatus,
+    CallNumber, EventKind, Failure, HoldReason, InstanceId, MessageBody, RuntimeStatus, Timestamp,
     UnconsumedEvent, limits,
 };
 use crate::replay::Action;
@@ -59,6 +59,16 @@ impl Partition {
                 self.core.hold(&instance, entry, HoldReason::Diverged, message);
                 self.core.load_ended();
             }
+            Outcome::Rewound(Ok((rewound, logged))) => {
+                self.core.rewound(&instance, entry, turned.orchestration, rewound, logged);
+                self.core.load_ended();
+            }
+            Outcome::Rewound(Err(divergence)) => {
+                entry.code = Code::Away;
+                let reason = format!("the code no longer fits what it did: {divergence}");
+                self.core.not_rewound(&instance, entry, reason);
+                self.core.load_ended();
+            }
         }
         self.core.proceed(&instance, entry);
         self.settle_entry(&instance);
@@ -67,10 +77,20 @@ impl Partition {
 
 impl Core {
     fn act(&mut self, instance: &InstanceId, entry: &mut Entry, actions: Vec<Action>) {
-        let now = self.now;
+        self.act_at(instance, entry, actions, self.now);
+    }
+
+    /// At the time of the turn, unless the history is ahead of it.
+    pub(super) fn act_at(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        actions: Vec<Action>,
+        time: Timestamp,
+    ) {
         for action in actions {
             let Life::Active(run) = &mut entry.life else { return };
-            let at = now.max(run.last_at);
+            let at = time.max(run.last_at);
             match action {
                 Action::SetCustomStatus(_) if planted!(CustomStatusForgotten) => {}
                 Action::SetCustomStatus(status) => {
@@ -112,8 +132,12 @@ impl Core {
                 }
                 Action::ScheduleActivity { call, .. } => {
                     let Some(kind) = action.into_event() else { continue };
+                    let noted = run.succeeded(&kind).cloned();
                     let _ = entry.writes.record(run, at, kind);
-                    self.start_scheduled(entry, call);
+                    match noted {
+                        Some(noted) => super::rewind::give(entry, call, noted),
+                        None => self.start_scheduled(entry, call),
+                    }
                 }
                 Action::StartChild(created) => self.ask_for_child(entry, at, *created),
                 Action::SendEvent { ref instance, ref name, ref input, .. } => {
@@ -143,13 +167,13 @@ impl Core {
                 run.next_seq
             ));
             self.fail(instance, entry, Box::new(failure));
-        } else if run.next_due().is_some_and(|due| due <= now) {
+        } else if run.next_due().is_some_and(|due| due <= self.now) {
             // A timer of zero length, or one set into the past.
             entry.look_at_due = true;
         }
     }
 
-    fn start_scheduled(&mut self, entry: &mut Entry, call: CallNumber) {
+    pub(super) fn start_scheduled(&mut self, entry: &mut Entry, call: CallNumber) {
         let Life::Active(run) = &entry.life else { return };
         entry.writes.in_flight = true;
         if let Some(start) = run.start_of(call) {

@@ -7,9 +7,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use super::action::Action;
 use super::context::{Shared, State, Step, oversized, payload_sentence};
-use crate::model::{
-    CallNumber, ChildCreated, ExecutionKey, Failure, InstanceId, ParentClose, Payload,
-};
+use crate::model::{CallNumber, ChildCreated, Failure, InstanceId, ParentClose, Payload};
 
 /// What a start of a child asks for beside name and input.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,8 +49,7 @@ impl Future for ChildCall {
                     this.step = Step::Done;
                     return Poll::Ready(Err(failure));
                 }
-                let created =
-                    created(&mut state, this.shared.key(), name, input, options, Waits::Yes);
+                let created = created(&mut state, &this.shared, name, input, options, Waits::Yes);
                 let call = created.call;
                 state.ask(Action::StartChild(Box::new(created)));
                 state.open(call, cx.waker());
@@ -88,7 +85,7 @@ pub(super) fn start(
 ) -> Result<InstanceId, Failure> {
     fits(&name, &input)?;
     let mut state = shared.lock();
-    let created = created(&mut state, shared.key(), name, input, options, Waits::No);
+    let created = created(&mut state, shared, name, input, options, Waits::No);
     let instance = created.instance.clone();
     state.ask(Action::StartChild(Box::new(created)));
     Ok(instance)
@@ -109,7 +106,7 @@ fn fits(name: &str, input: &Payload) -> Result<(), Failure> {
 
 fn created(
     state: &mut State,
-    key: &ExecutionKey,
+    shared: &Shared,
     name: Arc<str>,
     input: Payload,
     options: ChildOptions,
@@ -119,7 +116,7 @@ fn created(
     ChildCreated {
         call,
         name,
-        instance: options.id.unwrap_or_else(|| key.child_id(call)),
+        instance: options.id.unwrap_or_else(|| shared.origin(state).child_id(call)),
         input,
         detached: waits == Waits::No,
         close: options.close,

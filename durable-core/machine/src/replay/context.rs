@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::action::Action;
 use super::child::{self, ChildCall, ChildOptions};
 use crate::model::{
-    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionStarted, Failure, FailureClass,
-    InstanceId, ParentLink, Payload, Timestamp, UnconsumedEvent, limits,
+    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionNumber, ExecutionStarted,
+    Failure, FailureClass, InstanceId, ParentLink, Payload, Timestamp, UnconsumedEvent, limits,
 };
 
 /// Kind of the failure by which code asks for the next execution.
@@ -41,6 +41,8 @@ pub(super) struct State {
     version: Option<Arc<str>>,
     tags: Tags,
     parent: Option<ParentLink>,
+    /// The execution that this one repeats, whose derived values it has.
+    origin: Option<ExecutionNumber>,
     replaying: bool,
     /// The engine polls the code right now. Only then does a drop ask for a cancel.
     polling: bool,
@@ -97,6 +99,7 @@ impl Context {
             version: None,
             tags: Tags::new(),
             parent: None,
+            origin: None,
             replaying: false,
             polling: false,
             next_call: CallNumber(0),
@@ -199,7 +202,7 @@ impl Context {
     }
 
     fn derive(&self, purpose: &str, number: u64) -> [u8; 32] {
-        let key = self.key();
+        let key = self.shared.origin(&self.state());
         let mut hasher = Sha256::new();
         hasher.update(purpose.as_bytes());
         hasher.update([0]);
@@ -333,8 +336,10 @@ impl Context {
 }
 
 impl Shared {
-    pub(super) fn key(&self) -> &ExecutionKey {
-        &self.key
+    /// The execution whose derived values this one has.
+    pub(super) fn origin(&self, state: &State) -> ExecutionKey {
+        let origin = state.origin.filter(|_| !planted!(OriginForgotten));
+        ExecutionKey { execution: origin.unwrap_or(self.key.execution), ..self.key.clone() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -353,6 +358,7 @@ impl State {
         self.version.clone_from(&started.version);
         self.tags.clone_from(&started.tags);
         self.parent.clone_from(&started.parent);
+        self.origin = started.rewind.as_ref().map(|rewind| rewind.origin);
     }
 
     pub(super) fn set_replaying(&mut self, replaying: bool) {

@@ -7,6 +7,7 @@
 mod action;
 mod child;
 mod context;
+mod rewind;
 mod waker;
 
 use std::any::Any;
@@ -20,6 +21,7 @@ use std::task::{Poll, Waker};
 pub use action::Action;
 pub use child::{ChildCall, ChildOptions};
 pub use context::{ActivityCall, Context, EventWait, Timer};
+pub use rewind::{Rewound, Step, failures, must_fit};
 pub use waker::ForeignWake;
 use waker::RootWaker;
 

@@ -52,6 +52,7 @@ fn started() -> EventKind {
         trace: None,
         continues: None,
         taken_back: Vec::new(),
+        rewind: None,
     }))
 }
 

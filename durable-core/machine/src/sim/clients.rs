@@ -55,6 +55,8 @@ pub(super) enum Wish {
         instances: Vec<InstanceId>,
         way: Way,
     },
+    /// Repeats what failed, if it has by then.
+    Rewind(InstanceId, Way),
     Damage(InstanceId),
     WakeOutside,
 }
@@ -140,6 +142,15 @@ impl Clients {
             for _ in 0..1 + self.extra.index(3 * self.ids.len()) {
                 // Most are asked for when there is something to purge, and while there is more to come.
                 wishes.push((self.extra.within(span / 8, 2 * span), self.purge()));
+            }
+        }
+        if self.extra.chance(700) {
+            for _ in 0..self.crowd * self.extra.index(100) {
+                let at = self.extra.within(0, 2 * span);
+                let made = !self.made.is_empty() && self.extra.chance(400);
+                let instance = self.extra.pick(if made { &self.made } else { &self.ids }).clone();
+                let way = *self.extra.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
+                wishes.push((at, Wish::Rewind(instance, way)));
             }
         }
         wishes
@@ -286,6 +297,13 @@ impl Clients {
         let envelope = self.envelope(instance, command);
         let way = *self.rng.pick(&[Way::Stored, Way::Direct, Way::Remembered]);
         Wish::Command { token: Some(token), envelope, way, this_run: self.rng.chance(400) }
+    }
+
+    /// Of the failure that the client sees.
+    pub(super) fn rewind(&mut self, row: &StatusRow) -> Box<Envelope> {
+        let execution = row.execution;
+        let command = Command::Rewind { execution, reason: Some("again".into()) };
+        self.envelope(row.instance.clone(), command)
     }
 
     /// Through the store, to the run that the client sees then.

@@ -45,6 +45,22 @@ planted_bugs! {
     /// A marker in the history is not known when it is replayed.
     PatchForgotten,
 
+    // Rewind.
+    /// A failure that is taken back is given to the code all the same.
+    FailureKept,
+    /// A success is not given to the code that is repeated.
+    SuccessTakenBack,
+    /// A success behind a failure is not given to the code that asks for it again.
+    SuccessRunsAgain,
+    /// The execution that repeats another makes UUIDs of its own.
+    OriginForgotten,
+    /// What has taken back what it did is rewound all the same.
+    CompensatedRewound,
+    /// What a rewind repeats is not begun.
+    RewoundCallNotStarted,
+    /// A child that the rewound parent waits for hears nothing.
+    ChildNotRewound,
+
     // Activities: attempts and their results.
     /// One attempt too many, and at once.
     RetriesOffByOne,

@@ -374,6 +374,8 @@ impl Author {
             },
             size: if self.rng.chance(100) { self.rng.index(3_000) } else { self.rng.index(20) },
         };
+        // Without a draw: it shifts nothing else.
+        options.compensates = work.token % 29 == 7;
         Step::Call { work, options: Box::new(options), must: self.rng.chance(80) }
     }
 }

@@ -318,10 +318,10 @@ impl StoreModel {
         AcceptOutcome::Accepted { run, fresh: false }
     }
 
-    /// Makes a command durable, if its instance is there and active; a purge, also where it has ended.
+    /// Makes a command durable, if its instance is there and [can be told](Command::is_for) so.
     pub fn send(&mut self, envelope: &Envelope) -> SendOutcome {
         let Some(status) = self.status(&envelope.instance) else { return SendOutcome::NotFound };
-        if status.status.is_terminal() && !envelope.command.is_for_the_ended() {
+        if !envelope.command.is_for(status.status) {
             return SendOutcome::Ended(Box::new(status));
         }
         let known = self.envelopes.values().any(|known| known.id == envelope.id)

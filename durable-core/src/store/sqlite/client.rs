@@ -102,7 +102,7 @@ pub(super) fn send(
     if !active {
         match visible_status(tx.conn, &envelope.instance)? {
             None => return Ok(SendOutcome::NotFound),
-            Some(status) if status.status.is_terminal() && !envelope.command.is_for_the_ended() => {
+            Some(status) if !envelope.command.is_for(status.status) => {
                 return Ok(SendOutcome::Ended(Box::new(status)));
             }
             // It has ended, and a start that replaces it was accepted; or the command is for what has ended.

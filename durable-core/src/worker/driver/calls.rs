@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use durable_machine::model::{CommitNumber, InstanceId};
+use durable_machine::model::{CommitNumber, ExecutionKey, InstanceId};
 use durable_machine::partition::Input;
 use durable_machine::store::{AcceptedStart, Arrivals, Commit};
 use futures::stream::StreamExt;
@@ -57,6 +57,18 @@ impl Driver {
             Done::Loaded(instance, Err(error)) => {
                 let after = self.read_failed("an instance", &error)?;
                 self.load(instance, after);
+            }
+            Done::History(key, Ok(found)) => {
+                let found = Ok(found.unwrap_or_default());
+                self.partition.handle(now, Input::HistoryLoaded { key, found });
+            }
+            Done::History(key, Err(StoreError::Corrupt { source, key: row })) => {
+                tracing::error!(instance = %key.instance, row, error = %source, "a row cannot be read");
+                self.partition.handle(now, Input::HistoryLoaded { key, found: Err(source) });
+            }
+            Done::History(key, Err(error)) => {
+                let after = self.read_failed("a history", &error)?;
+                self.load_history(key, after);
             }
             Done::Timers(_, Ok(page)) => self.partition.handle(now, Input::TimersLoaded(page)),
             Done::Timers(after, Err(StoreError::Busy { retry_after, reason })) => {
@@ -182,6 +194,17 @@ impl Driver {
             }
             let found = store.load(&instance).await;
             Done::Loaded(instance, found.map(|found| found.map(Box::new)))
+        }));
+    }
+
+    pub(super) fn load_history(&mut self, key: ExecutionKey, after: Duration) {
+        let store = self.shared.store.clone();
+        self.store_calls.push(Box::pin(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            let found = store.history(&key.instance).await;
+            Done::History(key, found)
         }));
     }
 

@@ -20,6 +20,7 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Load(instance) => self.load(instance, Duration::ZERO),
+                Effect::LoadHistory(key) => self.load_history(key, Duration::ZERO),
                 Effect::LoadTimers(after) => self.load_timers(after, Duration::ZERO),
                 Effect::StartAttempt(start) => {
                     // A stopping worker leaves it to the next one.

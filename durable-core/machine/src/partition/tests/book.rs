@@ -63,6 +63,14 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("race_timer", code(race_timer));
     add("race_same", code(race_same));
     add("fan", code(fan));
+    add("fan_fast", code(fan_fast));
+    add("settles", code(settles));
+    add("family", code(family));
+    add("wait_then_call", code(wait_then_call));
+    add("naps", code(naps));
+    add("shifts", code(shifts));
+    add("second_thoughts", code(second_thoughts));
+    add("second_child", code(second_child));
     add("unordered", code(unordered));
     add("buffered", code(buffered));
     add("wait", code(wait));
@@ -176,6 +184,7 @@ fn options(input: &Value) -> ActivityOptions {
     ActivityOptions {
         retry,
         start_to_finish: millis(&input["limit_ms"]),
+        compensates: input["compensates"] == json!(true),
         ..ActivityOptions::default()
     }
 }
@@ -259,6 +268,78 @@ async fn fan(ctx: Context, input: Value) -> Outcome {
         sum += value(&outcome?).as_u64().expect("a number");
     }
     Ok(payload(&sum))
+}
+
+/// Fails with the first failure.
+async fn fan_fast(ctx: Context, input: Value) -> Outcome {
+    let n = input.as_u64().expect("a number");
+    let calls = (0..n).map(|i| call(&ctx, "work", &json!(i)));
+    let outcomes = futures::future::try_join_all(calls).await?;
+    Ok(payload(&outcomes.iter().map(value).collect::<Vec<_>>()))
+}
+
+/// Waits for an event, and where what it then does fails, for another one before it fails, too.
+async fn settles(ctx: Context, input: Value) -> Outcome {
+    let first = ctx.event("go").await;
+    match call(&ctx, "work", &input).await {
+        Ok(result) => Ok(payload(&json!([value(&first), value(&result)]))),
+        Err(failure) => {
+            call(&ctx, "undo", &input).await?;
+            Err(failure)
+        }
+    }
+}
+
+/// Waits twice, with work in between.
+async fn wait_then_call(ctx: Context, input: Value) -> Outcome {
+    let name = input.as_str().expect("a name").to_owned();
+    let first = ctx.event(name.clone()).await;
+    let done = call(&ctx, "work", &input).await?;
+    let second = ctx.event(name).await;
+    Ok(payload(&json!([value(&first), value(&done), value(&second)])))
+}
+
+/// Goes on where its first call fails.
+async fn second_thoughts(ctx: Context, _: Value) -> Outcome {
+    let a = call(&ctx, "a", &json!(0)).await.map_or(Value::Null, |a| value(&a));
+    let b = call(&ctx, "b", &json!(0)).await?;
+    let c = call(&ctx, "c", &json!(0)).await?;
+    Ok(payload(&json!([a, value(&b), value(&c)])))
+}
+
+/// The same, with a child in between.
+async fn second_child(ctx: Context, input: Value) -> Outcome {
+    let a = call(&ctx, "a", &json!(0)).await.map_or(Value::Null, |a| value(&a));
+    let b = child(&ctx, &input).await?;
+    let c = call(&ctx, "c", &json!(0)).await?;
+    Ok(payload(&json!([a, value(&b), value(&c)])))
+}
+
+/// A failure inserts a call, and those behind it get other numbers.
+async fn shifts(ctx: Context, _: Value) -> Outcome {
+    let mut done = Vec::new();
+    if call(&ctx, "work", &json!("first")).await.is_err() {
+        done.push(value(&call(&ctx, "work", &json!("instead")).await?));
+    }
+    done.push(value(&call(&ctx, "work", &json!("second")).await?));
+    call(&ctx, "end", &json!(0)).await?;
+    Ok(payload(&done))
+}
+
+/// Sleeps, works, and sleeps again.
+async fn naps(ctx: Context, input: Value) -> Outcome {
+    ctx.sleep(secs(10)).await;
+    let done = call(&ctx, "work", &input).await?;
+    ctx.sleep(secs(10)).await;
+    Ok(done)
+}
+
+/// A call and two children at once; fails with whoever fails first.
+async fn family(ctx: Context, input: Value) -> Outcome {
+    let own = call(&ctx, "own", &json!(0));
+    let (own, left, right) =
+        futures::try_join!(own, child(&ctx, &input["left"]), child(&ctx, &input["right"]))?;
+    Ok(payload(&json!([value(&own), value(&left), value(&right)])))
 }
 
 async fn unordered(ctx: Context, input: Value) -> Outcome {

@@ -66,6 +66,7 @@ fn options() -> ActivityOptions {
         start_to_finish: Some(Duration::from_secs(30)),
         routing_tag: Some("gpu".into()),
         priority: Some(-1),
+        compensates: false,
     }
 }
 
@@ -90,6 +91,7 @@ fn every_event() -> Vec<Event> {
         trace: None,
         continues: None,
         taken_back: Vec::new(),
+        rewind: None,
     };
     let call = CallNumber(3);
     let kinds = vec![
@@ -104,6 +106,7 @@ fn every_event() -> Vec<Event> {
             trace: Some(trace()),
             continues: Some(ExecutionNumber(1)),
             taken_back: vec![CallNumber(2)],
+            rewind: None,
             ..started("full")
         })),
         EventKind::ActivityScheduled(Box::new(ActivityScheduled {

@@ -12,7 +12,7 @@
 //! begin CALL attempt N     the executor reports that the attempt began
 //! answer [ID] CALL [attempt N] [call N] ok [JSON] | failed KIND | permanent KIND
 //! answer all CALL          each with its own input
-//! event ID NAME JSON [as EVENT-ID]        suspend ID, resume ID, terminate ID [REASON]
+//! event ID NAME JSON [as EVENT-ID]        suspend ID, resume ID, terminate ID [REASON], rewind ID [of EXECUTION]
 //! purge ID [ID …]                         (their present runs)   purge-earlier ID   (the run before it)
 //! time +30s                stopping at every due time       jump +30s: all at once
 //! commits wait|flow, commit, write        (write: the store has it, nobody was told)
@@ -33,8 +33,9 @@ use super::book::{application, book};
 use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, Command, CommitNumber, DeadLetter, Envelope, EnvelopeId, Event, EventKind,
-    EventSeq, ExecutionKey, Failure, FailureClass, Fence, InstanceId, PartitionId, Payload,
-    ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp, UnconsumedEvent,
+    EventSeq, ExecutionKey, ExecutionNumber, Failure, FailureClass, Fence, InstanceId, PartitionId,
+    Payload, ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
+    UnconsumedEvent,
 };
 use crate::partition::entry::Life;
 use crate::partition::{
@@ -535,6 +536,17 @@ impl World {
             "resume" => {
                 let instance = self.instance_named(&mut words);
                 self.command(&instance, Command::Resume { reason: None }, "");
+            }
+            // rewind ID [of EXECUTION]: the one that failed, or another
+            "rewind" => {
+                let instance = self.instance_named(&mut words);
+                let current = self.store.status(&instance).map(|row| row.execution);
+                let execution = if words.takes("of") {
+                    ExecutionNumber(words.word().parse().expect("a number"))
+                } else {
+                    current.unwrap_or_default()
+                };
+                self.command(&instance, Command::Rewind { execution, reason: None }, "");
             }
             "resume-only" => {
                 let instance = self.instance_named(&mut words);
@@ -1069,6 +1081,10 @@ impl World {
         self.log.push(format!("       {index}: {}", &line[..cut]));
         match effect {
             Effect::Load(instance) => self.load(index, instance),
+            Effect::LoadHistory(key) => {
+                let rows = self.store.history(&key.instance).unwrap_or_default();
+                self.input(index, Input::HistoryLoaded { key, found: Ok(rows) });
+            }
             Effect::LoadTimers(after) => {
                 let partition = PartitionId(u16::try_from(index).expect("few"));
                 let page = self.store.timers(partition, after.as_ref(), self.shape.page);

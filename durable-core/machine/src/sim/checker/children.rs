@@ -44,7 +44,11 @@ impl Checker {
         if self.damaged.contains(&created.instance) {
             return Ok(());
         }
-        let run = self.run_of(&link(key, created.call), &created.instance);
+        let lineage = self.archived(key).map(|archived| archived.lineage(key)).unwrap_or_default();
+        let run = lineage
+            .iter()
+            .rev()
+            .find_map(|key| self.run_of(&link(key, created.call), &created.instance));
         let status = run.map(|run| run.row.status);
         let right = match told {
             Ok(output) => run.is_some_and(|run| {
@@ -57,9 +61,10 @@ impl Checker {
                 status == Some(RuntimeStatus::Failed)
             }
             Err(failure) => match &*failure.kind {
-                "InstanceInUse" => run.is_none(),
+                "InstanceInUse" => run.is_none_or(|run| run.replaced || self.was_followed(run)),
                 "Replaced" => run.is_none_or(|run| run.replaced || made_way(&run.row)),
                 "Terminated" => status == Some(RuntimeStatus::Terminated),
+                "NotRewound" => status == Some(RuntimeStatus::Failed),
                 _ => false,
             },
         };
@@ -71,6 +76,12 @@ impl Checker {
                 run.map(|run| (run.row.key(), run.row.status, run.replaced))
             )
         })
+    }
+
+    /// Whether a later run has its id.
+    fn was_followed(&self, run: &RunSeen) -> bool {
+        let runs = self.runs.get(&run.row.instance);
+        runs.is_some_and(|runs| runs.keys().any(|later| *later > run.row.run))
     }
 
     /// The run that was begun for a call that waits.
@@ -100,7 +111,17 @@ impl Checker {
                     let times = begun.get(&script.token).copied().unwrap_or_default();
                     let may_lack = created.instance.as_str().starts_with('k')
                         || taken.contains(&created.instance);
-                    holds(times == 1 || (times == 0 && may_lack), || {
+                    // One that was terminated with its parent begins again with it.
+                    let parents = run.row.input.to::<Script>().ok();
+                    let began_again =
+                        parents.and_then(|script| begun.get(&script.token)) > Some(&1);
+                    let most = if began_again || run.executions.values().any(Archived::is_repeated)
+                    {
+                        u32::MAX
+                    } else {
+                        1
+                    };
+                    holds((1..=most).contains(&times) || (times == 0 && may_lack), || {
                         format!(
                             "I1: child {} of {key} ({}) ran {times} times",
                             created.call, created.instance
@@ -156,7 +177,8 @@ impl Checker {
         let by = ended
             .or_else(|| reason.strip_suffix(" no longer waits for it"))
             .or_else(|| reason.strip_prefix("its parent ")?.strip_suffix(" has continued as new"));
-        let link = started.parent.as_ref();
+        let run = self.runs.get(&key.instance).and_then(|runs| runs.get(&key.run));
+        let link = run.map_or(started.parent.as_ref(), |run| run.row.parent.as_ref());
         let parent = link.map(|parent| parent.instance.as_str());
         holds(by.is_none() || by == parent, || {
             format!("I11: {key}, whose parent is {parent:?}, was terminated because {reason}")

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Body, Verdict, holds, last, work};
 use crate::codec;
 use crate::model::{
-    ActivityScheduled, CallNumber, ChildCreated, Event, EventKind, ExecutionKey, ExecutionStarted,
-    Failure, FailureClass, Payload, RuntimeStatus, StatusRow, Timestamp,
+    ActivityScheduled, CallNumber, ChildCreated, Event, EventKind, ExecutionKey, ExecutionNumber,
+    ExecutionStarted, Failure, FailureClass, Payload, RuntimeStatus, StatusRow, Timestamp,
 };
 use crate::store::HistoryRow;
 
@@ -50,7 +50,7 @@ enum State {
     Cancelled,
 }
 
-type Bodies = BTreeMap<(ExecutionKey, CallNumber), Vec<Body>>;
+pub(super) type Bodies = BTreeMap<(ExecutionKey, CallNumber), Vec<Body>>;
 
 impl Archived {
     /// Takes in what the store holds now: the same rows as before, and perhaps more behind them.
@@ -97,6 +97,26 @@ impl Archived {
             EventKind::ExecutionStarted(started) => Some(started),
             _ => None,
         }
+    }
+
+    /// It, and the executions that it repeats: what succeeded in one of them is kept.
+    pub(super) fn lineage(&self, key: &ExecutionKey) -> Vec<ExecutionKey> {
+        let rewind = self.start().and_then(|start| start.rewind.as_ref());
+        let origin = rewind.map_or(key.execution, |rewind| rewind.origin);
+        (origin.0..=key.execution.0)
+            .map(|execution| ExecutionKey { execution: ExecutionNumber(execution), ..key.clone() })
+            .collect()
+    }
+
+    /// The execution that it repeats.
+    pub(super) fn repeats(&self, key: &ExecutionKey) -> Option<ExecutionKey> {
+        let start = self.start().filter(|start| start.rewind.is_some())?;
+        start.continues.map(|execution| ExecutionKey { execution, ..key.clone() })
+    }
+
+    /// Whether it repeats another execution.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.start().is_some_and(|start| start.rewind.is_some())
     }
 
     /// The input of the next execution, if it was continued.
@@ -151,7 +171,8 @@ impl Archived {
             }
             EventKind::ActivityCompleted { call, output } => {
                 self.settle(*call)?;
-                let ran = bodies.get(&(key.clone(), *call)).into_iter().flatten();
+                let keys = self.lineage(key);
+                let ran = keys.iter().filter_map(|key| bodies.get(&(key.clone(), *call))).flatten();
                 holds(
                     ran.clone().any(|body| body.result.as_ref() == Some(&Ok(output.clone()))),
                     || format!("I5: no body returned {output:?}, the result of call {call}"),
@@ -238,6 +259,22 @@ impl Archived {
 
     pub(super) fn scheduled(&self, call: CallNumber) -> Option<&ActivityScheduled> {
         self.calls.get(&call).map(|call| &call.scheduled)
+    }
+
+    /// Whether it asked for the same as another execution under this number.
+    pub(super) fn asked_alike(&self, call: CallNumber, other: &Self) -> bool {
+        let activity =
+            |archived: &Self| archived.calls.get(&call).map(|c| c.scheduled.name.clone());
+        let child = |archived: &Self| archived.children.get(&call).map(|c| c.created.clone());
+        (activity(self).is_some() && activity(self) == activity(other))
+            || (child(self).is_some() && child(self) == child(other))
+    }
+
+    /// Whether nobody waits for this call any more.
+    pub(super) fn is_cancelled(&self, call: CallNumber) -> bool {
+        let state = self.calls.get(&call).map(|call| call.state);
+        let state = state.or_else(|| self.children.get(&call).map(|child| child.state));
+        state == Some(State::Cancelled)
     }
 
     /// The children that it asked for.

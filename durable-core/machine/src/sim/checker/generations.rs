@@ -1,9 +1,10 @@
 //! The executions of a run, one after the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::execution::{Archived, Bodies};
 use super::{Checker, RunSeen, Verdict, holds, run_seen};
-use crate::model::{PartitionId, Payload};
+use crate::model::{CallNumber, Event, EventKind, ExecutionKey, PartitionId, Payload};
 use crate::store::{HistoryRow, InstanceWrite, StoreModel};
 
 impl Checker {
@@ -41,9 +42,15 @@ impl RunSeen {
 
 /// Each execution begins where the one before it ended: with its input, and with the events that it had not
 /// consumed, in their order, in front of all others. With what each of them consumed.
-pub(super) fn follow_each_other(run: &RunSeen, consumed: &[Vec<u64>]) -> Verdict {
+pub(super) fn follow_each_other(
+    run: &RunSeen,
+    consumed: &[Vec<u64>],
+    sent_again: &BTreeSet<u64>,
+    bodies: &Bodies,
+) -> Verdict {
     let mut before: Option<&Payload> = None;
     let mut kept: Vec<u64> = Vec::new();
+    let mut repeated: Option<&Archived> = None;
     for (number, ((key, archived), consumed)) in (0..).zip(run.executions.iter().zip(consumed)) {
         let start = archived.start().ok_or_else(|| format!("I3: {key} has no start"))?;
         let continues = start.continues.map(|execution| execution.0 + 1);
@@ -51,11 +58,18 @@ pub(super) fn follow_each_other(run: &RunSeen, consumed: &[Vec<u64>]) -> Verdict
         holds(right && start.name == run.row.name && start.tags == run.row.tags, || {
             format!("I3: {key} does not continue the execution before it: {start:?}")
         })?;
+        if let Some(failed) = repeated.filter(|_| start.rewind.is_some()) {
+            repeats(key, archived, failed, bodies)?;
+            before = failed.start().map(|failed| &failed.input);
+            kept = failed.raised().filter(|token| !sent_again.contains(token)).collect();
+        }
+        repeated = Some(archived);
         let handed_over = before.is_none_or(|input| *input == start.input);
         holds(handed_over && before.is_some() == (number > 0), || {
             format!("I3: {key} begins with another input than it was continued with")
         })?;
-        let raised: Vec<u64> = archived.raised().collect();
+        let once = |token: &u64| !sent_again.contains(token);
+        let raised: Vec<u64> = archived.raised().filter(once).collect();
         let unique: BTreeSet<_> = raised.iter().collect();
         holds(unique.len() == raised.len(), || {
             format!("I2: {key} has an event twice in its history: {raised:?}")
@@ -73,4 +87,37 @@ pub(super) fn follow_each_other(run: &RunSeen, consumed: &[Vec<u64>]) -> Verdict
     holds(before.is_none() && shown, || {
         format!("I4: {} was continued, and its row does not say with what", run.row.key())
     })
+}
+
+/// A rewind takes failures back, and nothing else: the rest is there again, as far as the code asks for it.
+fn repeats(key: &ExecutionKey, archived: &Archived, failed: &Archived, bodies: &Bodies) -> Verdict {
+    let last = failed.events.last().map(|event| &event.is);
+    holds(matches!(last, Some(EventKind::ExecutionFailed { .. })), || {
+        format!("I3: {key} repeats an execution that has not failed: {last:?}")
+    })?;
+    let compensated = failed.events.iter().any(
+        |event| matches!(&event.is, EventKind::ActivityScheduled(call) if call.options.compensates),
+    );
+    holds(!compensated, || format!("I3: {key} repeats what was taken back"))?;
+    let succeeded = |archived: &Archived| -> BTreeMap<CallNumber, Payload> {
+        let output = |event: &Event| match &event.is {
+            EventKind::ActivityCompleted { call, output }
+            | EventKind::ChildCompleted { call, output, .. } => Some((*call, output.clone())),
+            _ => None,
+        };
+        archived.events.iter().filter_map(output).collect()
+    };
+    let (before, now) = (succeeded(failed), succeeded(archived));
+    for (call, output) in &before {
+        // Of what the code still asks for under the same name.
+        let asked = archived.asked_alike(*call, failed);
+        let cancelled = archived.is_cancelled(*call);
+        let kept = now.get(call).map_or(archived.ended, |now| now == output);
+        let again = bodies.contains_key(&(key.clone(), *call));
+        holds(!asked || !again, || format!("I3: {key} runs call {call} again, which succeeded"))?;
+        holds(!asked || cancelled || kept, || {
+            format!("I3: {key} does not have the result {output:?} of call {call} any more")
+        })?;
+    }
+    Ok(())
 }

@@ -48,13 +48,23 @@ impl Checker {
                 let unknown = run.replaced || (terminated && self.told_held.contains(instance));
                 let mut custom_status = None;
                 let mut consumed = Vec::new();
+                let mut drawn: Vec<uuid::Uuid> = Vec::new();
                 for (key, archived) in &run.executions {
                     if let Some(woken) = self.woken.get(key) {
                         foreign_wake_ends(key, archived, *woken)?;
                     }
                     let seen = replays(key, archived, rng)?;
                     custom_status = seen.custom_status.clone().or(custom_status);
-                    for uuid in seen.uuids.iter().copied() {
+                    // What is repeated has the UUIDs of what it repeats, as far as both drew some.
+                    let repeated = if archived.is_repeated() { drawn.len() } else { 0 };
+                    let alike = repeated.min(seen.uuids.len());
+                    holds(drawn[..alike] == seen.uuids[..alike], || {
+                        format!("{key} has other UUIDs than the execution that it repeats")
+                    })?;
+                    if repeated < seen.uuids.len() {
+                        drawn.clone_from(&seen.uuids);
+                    }
+                    for uuid in seen.uuids.iter().copied().skip(repeated) {
                         holds(uuids.insert(uuid), || format!("{key}: the UUID {uuid} came twice"))?;
                     }
                     in_order(key, archived, &seen)?;
@@ -63,8 +73,13 @@ impl Checker {
                 if run.row.status.is_terminal() {
                     custom_status_is(run, custom_status.as_ref())?;
                 }
-                super::generations::follow_each_other(run, &consumed)?;
-                events_add_up(run, &consumed, unknown, &mut fates)?;
+                super::generations::follow_each_other(
+                    run,
+                    &consumed,
+                    &self.sent_again,
+                    &self.bodies,
+                )?;
+                events_add_up(run, &consumed, unknown, &mut fates, &self.sent_again)?;
             }
         }
         // What a damaged history has sent is not followed.
@@ -119,7 +134,7 @@ impl Checker {
                 continue;
             }
             let times = fates.get(token).copied().unwrap_or_default();
-            holds(times <= 1, || {
+            holds(times <= 1 || self.sent_again.contains(token), || {
                 format!("I2: event {token} for {instance} arrived {times} times")
             })?;
             let meant_is_over = raised.meant.is_some_and(|meant| {
@@ -127,7 +142,8 @@ impl Checker {
             });
             let runs_before = raised.runs_before.unwrap_or_default();
             let excused = meant_is_over || self.was_replaced_since(instance, runs_before);
-            holds(!raised.accepted || times == 1 || excused, || {
+            let arrived = times == 1 || (times > 1 && self.sent_again.contains(token));
+            holds(!raised.accepted || arrived || excused, || {
                 format!("I2: event {token} for {instance} was accepted and is nowhere")
             })?;
             if let Some(run) = raised.with_run {
@@ -312,17 +328,26 @@ fn custom_status_is(run: &RunSeen, last: Option<&Payload>) -> Verdict {
     })
 }
 
+/// What the executions consumed that no rewind has repeated.
+fn counted<'a>(run: &'a RunSeen, consumed: &'a [Vec<u64>]) -> impl Iterator<Item = &'a Vec<u64>> {
+    let later = run.executions.values().skip(1).map(Some).chain([None]);
+    let lasting = later.zip(consumed).filter(|(next, _)| !next.is_some_and(Archived::is_repeated));
+    lasting.map(|(_, consumed)| consumed)
+}
+
 /// I2, one run: what was raised was consumed by one of its executions or is listed, and not both.
 fn events_add_up(
     run: &RunSeen,
     consumed: &[Vec<u64>],
     unknown: bool,
     fates: &mut BTreeMap<u64, u32>,
+    sent_again: &BTreeSet<u64>,
 ) -> Verdict {
     let key = run.row.key();
     let mut places: BTreeMap<u64, u32> = BTreeMap::new();
     let listed = run.row.unconsumed.iter().filter_map(|event| token(&event.input));
-    for token in consumed.iter().flatten().copied().chain(listed) {
+    let consumed = counted(run, consumed);
+    for token in consumed.flatten().copied().chain(listed) {
         *places.entry(token).or_default() += 1;
     }
     let raised: BTreeSet<u64> = run.executions.values().flat_map(Archived::raised).collect();
@@ -330,7 +355,7 @@ fn events_add_up(
         let times = places.get(&token).copied().unwrap_or_default();
         // Without its code nobody can say what an instance had consumed; nor does it matter of one that
         // another start replaced.
-        let unknown = run.held || unknown;
+        let unknown = run.held || unknown || sent_again.contains(&token);
         holds(times == 1 || unknown, || {
             format!("I2: {key}: event {token} was consumed or listed {times} times")
         })?;

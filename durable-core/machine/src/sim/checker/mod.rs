@@ -42,6 +42,11 @@ pub(super) struct Checker {
     backoffs: BTreeMap<AttemptKey, i64>,
     /// Attempts of which a commit said that other workers may take them.
     offered: BTreeSet<AttemptKey>,
+    /// Events that instances have sent.
+    sent: BTreeSet<u64>,
+    /// Events that were sent more than once: by a child that begins again with its parent, and on the other way of
+    /// what is repeated.
+    sent_again: BTreeSet<u64>,
     /// Instances whose stored rows were damaged on purpose: nothing is promised of them.
     pub(super) damaged: BTreeSet<InstanceId>,
     /// Instances that an owner said it holds: what they had consumed may not be known.
@@ -149,7 +154,10 @@ impl Checker {
                     runs_before: Some(self.runs_begun(&instance)),
                     instance,
                 };
-                journal.raised.insert(token, raised);
+                if !self.sent.insert(token) {
+                    self.sent_again.insert(token);
+                }
+                journal.raised.entry(token).or_insert(raised);
             }
         }
         for key in &commit.purges {
@@ -171,14 +179,18 @@ impl Checker {
         self.runs.get(&key.instance)?.get(&key.run)?.executions.get(key)
     }
 
-    /// Events for other instances that an execution has sent, behind that place of its history.
+    /// Events for other instances that an execution has sent, behind that place of its history: not those that it
+    /// keeps of the execution that it repeats.
     fn sent_since(&self, key: &ExecutionKey, before: usize) -> Vec<(InstanceId, u64)> {
-        let events = self.archived(key).and_then(|archived| archived.events.get(before..));
+        let Some(archived) = self.archived(key) else { return Vec::new() };
+        let repeated = archived.repeats(key).filter(|_| before == 0);
+        let failed = repeated.and_then(|failed| self.archived(&failed));
+        let kept = |event| failed.is_some_and(|failed| failed.events.contains(event));
+        let events = archived.events.get(before..).unwrap_or_default();
         events
-            .unwrap_or_default()
             .iter()
             .filter_map(|event| match &event.is {
-                EventKind::EventSent { instance, input, .. } => {
+                EventKind::EventSent { instance, input, .. } if !kept(event) => {
                     last::token(input).map(|token| (instance.clone(), token))
                 }
                 _ => None,
@@ -438,7 +450,7 @@ impl Checker {
     /// What may be seen of an instance is announced.
     pub(super) fn announced(&self, row: &StatusRow, store: &StoreModel) -> Verdict {
         let durable = store.status(&row.instance).is_some_and(|stored| {
-            stored.run > row.run
+            (stored.run, stored.execution) > (row.run, row.execution)
                 || (stored.run == row.run
                     && (!row.status.is_terminal() || stored.status.is_terminal()))
         });

@@ -25,7 +25,7 @@ use crate::model::{
 };
 use crate::partition::{AttemptKey, StartAttempt, Ticket};
 use crate::store::{
-    Commit, ListQuery, StoreLimits, StoreModel, StoredInstance, TimerPage, WorkResult,
+    Commit, HistoryRow, ListQuery, StoreLimits, StoreModel, StoredInstance, TimerPage, WorkResult,
 };
 use owners::{Owner, OwnerId, Worker, WorkerId};
 
@@ -57,6 +57,7 @@ enum Delivery {
     AttemptStarted(AttemptKey),
     AttemptEnded(AttemptKey, Result<Payload, Box<Failure>>),
     Loaded(InstanceId, Option<Box<StoredInstance>>),
+    History(ExecutionKey, Vec<HistoryRow>),
     Timers(TimerPage),
     Woken(ExecutionKey),
 }
@@ -81,6 +82,7 @@ enum Happening {
     /// A delivery to whoever owns the partition.
     Reach(PartitionId, Delivery),
     ReadInstance(OwnerId, InstanceId),
+    ReadHistory(OwnerId, ExecutionKey),
     ReadTimers(OwnerId, Option<(Timestamp, InstanceId)>),
     ReadArrivals(PartitionId),
     /// A commit reaches the store. It may outlive its owner.
@@ -265,6 +267,11 @@ impl World {
             Happening::ReadInstance(owner, instance) => {
                 let found = self.store.load(&instance).map(Box::new);
                 self.deliver_inside(owner, Delivery::Loaded(instance, found));
+                Ok(())
+            }
+            Happening::ReadHistory(owner, key) => {
+                let rows = self.store.history(&key.instance).unwrap_or_default();
+                self.deliver_inside(owner, Delivery::History(key, rows));
                 Ok(())
             }
             Happening::ReadTimers(owner, after) => {

@@ -385,6 +385,7 @@ impl World {
             Delivery::AttemptStarted(attempt) => Input::AttemptStarted(attempt),
             Delivery::AttemptEnded(attempt, result) => Input::AttemptEnded { attempt, result },
             Delivery::Loaded(instance, found) => Input::Loaded { instance, found: Ok(found) },
+            Delivery::History(key, found) => Input::HistoryLoaded { key, found: Ok(found) },
             Delivery::Timers(page) => Input::TimersLoaded(page),
             Delivery::Woken(key) => Input::WokenFromOutside(key),
         };
@@ -402,6 +403,10 @@ impl World {
             Effect::Load(instance) => {
                 let delay = self.latency();
                 self.after(delay, Happening::ReadInstance(id, instance));
+            }
+            Effect::LoadHistory(key) => {
+                let delay = self.latency();
+                self.after(delay, Happening::ReadHistory(id, key));
             }
             Effect::LoadTimers(after) => {
                 let delay = self.latency();
@@ -539,6 +544,7 @@ impl fmt::Display for Words<'_> {
                     match &message.body {
                         MessageBody::Raise { name, input, .. } => format!("{name} {input:?}"),
                         MessageBody::StartChild(_) => "start".into(),
+                        MessageBody::RewindChild(_) => "rewind".into(),
                         MessageBody::ChildEnded { parent, .. } =>
                             format!("child {} ended", parent.call),
                         MessageBody::TerminateChild { .. } => "terminate".into(),
@@ -553,6 +559,7 @@ impl fmt::Display for Words<'_> {
                 let how = if result.is_ok() { "ok" } else { "failed" };
                 write!(f, "ended {} {} attempt {}: {how}", a.key, a.call, a.attempt)
             }
+            Delivery::History(key, rows) => write!(f, "history of {key}: {} rows", rows.len()),
             Delivery::Loaded(instance, found) => match found.as_deref() {
                 None => write!(f, "loaded {instance}: nothing"),
                 Some(stored) => write!(

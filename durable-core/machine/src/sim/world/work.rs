@@ -5,7 +5,7 @@ use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
 use crate::codec;
 use crate::model::{
     Acceptance, CallNumber, Command, Envelope, EnvelopeId, EventKind, Failure, FailureClass,
-    InstanceId, PartitionId, RuntimeStatus, StartAttempt, Timestamp,
+    InstanceId, PartitionId, RuntimeStatus, StartAttempt, StatusRow, Timestamp,
 };
 use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
@@ -68,6 +68,17 @@ impl World {
             let delay = delay + self.transit();
             self.after(delay, Happening::Report(result));
         }
+    }
+
+    /// Code of another version, which some owners have, is refused a rewind where it does not fit what was done. It
+    /// cannot be told from a repair where nothing was: then clients do not ask for it.
+    fn may_be_rewound(&self, instance: &InstanceId) -> bool {
+        let rows = self.store.history(instance).unwrap_or_default();
+        let events = codec::decode_history(&rows).unwrap_or_default();
+        let has = |which: fn(&EventKind) -> bool| events.iter().any(|event| which(&event.is));
+        self.rates.of(Fault::CodeWrong) == 0
+            || (has(|is| matches!(is, EventKind::ActivityFailed { .. }))
+                && !has(|is| matches!(is, EventKind::ChildCreated(_))))
     }
 
     /// The result of an offered attempt is durable, on its way to whoever owns the partition.
@@ -223,6 +234,16 @@ impl World {
                 }
             }
             Wish::Purge { instances, way } => self.purge(&instances, way),
+            Wish::Rewind(instance, way) => {
+                let failed = |row: &StatusRow| {
+                    row.status == RuntimeStatus::Failed && self.may_be_rewound(&row.instance)
+                };
+                if let Some(row) = self.store.status(&instance).filter(failed) {
+                    let envelope = self.clients.rewind(&row);
+                    let this_run = self.rng.chance(500);
+                    return self.client(Wish::Command { token: None, envelope, way, this_run });
+                }
+            }
             Wish::Damage(instance) => {
                 let rows = self.store.history(&instance).unwrap_or_default();
                 // A parent would wait for ever for a child that nobody can read.
