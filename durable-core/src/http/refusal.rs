@@ -32,6 +32,8 @@ pub(super) enum Refusal {
     Limit(StatusCode, &'static str),
     /// No room now; later there may be.
     Full { status: StatusCode, message: String, retry_after: u64 },
+    /// What the wire says by a bare text.
+    Text(StatusCode, String),
     /// The rest.
     Internal,
 }
@@ -143,6 +145,7 @@ impl IntoResponse for Refusal {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
                 response
             }
+            Self::Text(status, text) => answer::json(status, &text),
             Self::Internal => long(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 WENT_WRONG,

@@ -165,7 +165,7 @@ impl Ask<'_> {
             Route::List => operations::list(self).await,
             Route::Instance { id, operation } => self.carry_out_on(&id, operation, body).await,
             Route::MakePrimary => Err(Refusal::argument("this server has no application leases")),
-            Route::PurgeMany => Err(Refusal::NotFound),
+            Route::PurgeMany => operations::purge_many(self).await,
         }
     }
 
@@ -182,7 +182,8 @@ impl Ask<'_> {
             Operation::Suspend => operations::suspend(self, id).await,
             Operation::Resume => operations::resume(self, id).await,
             Operation::Restart => operations::restart(self, id).await,
-            Operation::Purge | Operation::Rewind => Err(Refusal::NotFound),
+            Operation::Purge => operations::purge(self, id).await,
+            Operation::Rewind => Err(Refusal::NotFound),
         }
     }
 

@@ -10,6 +10,7 @@ mod handlers;
 mod health;
 mod listing;
 mod operations;
+mod purging;
 mod routes;
 mod security;
 mod server;

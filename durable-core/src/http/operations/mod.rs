@@ -2,6 +2,7 @@
 
 mod command;
 mod list;
+mod purge;
 mod raise_event;
 mod restart;
 mod start;
@@ -10,6 +11,7 @@ mod wait;
 
 pub(super) use command::{resume, suspend, terminate};
 pub(super) use list::list;
+pub(super) use purge::{purge, purge_many};
 pub(super) use raise_event::raise_event;
 pub(super) use restart::restart;
 pub(super) use start::start;
