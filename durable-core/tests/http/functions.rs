@@ -85,6 +85,16 @@ async fn waiting(ctx: OrchestrationContext) -> Result<Payload, OrchestrationErro
     Ok(ctx.child(wait_for_approval, &Payload::null()).id("child-3").await?)
 }
 
+/// Ends as the first event says that has the name of an end.
+#[orchestrator(name = "Told")]
+async fn told(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    let (completes, fails) = (ctx.wait_event::<()>("Completed"), ctx.wait_event::<()>("Failed"));
+    match ctx.race(completes, fails).await {
+        Either::Left(_) => Ok(()),
+        Either::Right(_) => Err(OrchestrationError::new("Told", "to fail")),
+    }
+}
+
 /// The version that its start asked for.
 #[orchestrator(name = "Version")]
 async fn version(ctx: OrchestrationContext) -> Result<Option<String>, OrchestrationError> {
@@ -96,6 +106,6 @@ pub(crate) fn registry() -> Registry {
     registry.register(echo).register(step).register(chain).register(fan_out);
     registry.register(wait_for_approval).register(three_events).register(sleeper);
     registry.register(fail).register(failing).register(version);
-    registry.register(parent).register(waiting);
+    registry.register(parent).register(waiting).register(told);
     registry
 }

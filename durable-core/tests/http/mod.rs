@@ -11,6 +11,7 @@ mod health;
 mod listing;
 mod operations;
 mod purging;
+mod random;
 mod routes;
 mod security;
 mod server;
