@@ -183,7 +183,7 @@ impl Ask<'_> {
             Operation::Resume => operations::resume(self, id).await,
             Operation::Restart => operations::restart(self, id).await,
             Operation::Purge => operations::purge(self, id).await,
-            Operation::Rewind => Err(Refusal::NotFound),
+            Operation::Rewind => operations::rewind(self, id).await,
         }
     }
 

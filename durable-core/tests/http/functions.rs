@@ -1,5 +1,8 @@
 //! What the server of a test runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
 use durable_core::Payload;
 use durable_core::prelude::*;
 
@@ -101,8 +104,47 @@ async fn version(ctx: OrchestrationContext) -> Result<Option<String>, Orchestrat
     Ok(ctx.version().as_deref().map(str::to_owned))
 }
 
+/// Why `FailingUntil` fails, and how often it ran what does not fail.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cause {
+    removed: Arc<AtomicBool>,
+    counted: Arc<AtomicU32>,
+}
+
+impl Cause {
+    pub(crate) fn remove(&self) {
+        self.removed.store(true, Ordering::Release);
+    }
+}
+
+#[activity(name = "Count")]
+async fn count(State(cause): State<Cause>) -> Result<u32, ActivityError> {
+    Ok(cause.counted.fetch_add(1, Ordering::AcqRel) + 1)
+}
+
+#[activity(name = "FailUntil")]
+async fn fail_until(State(cause): State<Cause>) -> Result<(), ActivityError> {
+    match cause.removed.load(Ordering::Acquire) {
+        true => Ok(()),
+        false => Err(ActivityError::new("Told", "to fail").permanent()),
+    }
+}
+
+/// Fails until its cause is removed, and returns how often it counted.
+#[orchestrator(name = "FailingUntil")]
+async fn failing_until(ctx: OrchestrationContext) -> Result<u32, OrchestrationError> {
+    let counted = ctx.call(count, &()).await?;
+    ctx.call(fail_until, &()).await?;
+    Ok(counted)
+}
+
 pub(crate) fn registry() -> Registry {
+    registry_with(Cause::default())
+}
+
+pub(crate) fn registry_with(cause: Cause) -> Registry {
     let mut registry = Registry::new();
+    registry.state(cause).register(count).register(fail_until).register(failing_until);
     registry.register(echo).register(step).register(chain).register(fan_out);
     registry.register(wait_for_approval).register(three_events).register(sleeper);
     registry.register(fail).register(failing).register(version);

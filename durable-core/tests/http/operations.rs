@@ -87,6 +87,7 @@ async fn point_10_every_operation_in_every_state() {
         ("POST", "/resume?reason=r", commands, Nothing, Nothing),
         ("POST", same_id, [400, 409, 409, 409, 202, 202, 202], Object, Object),
         ("POST", "/restart", [400, 202, 202, 202, 202, 202, 202], Object, Object),
+        ("POST", "/rewind?reason=r", [404, 412, 412, 412, 412, 412, 202], Nothing, Text),
         ("DELETE", "", [404, 412, 412, 412, 200, 200, 200], Object, Text),
     ];
     for (row, (verb, operation, codes, accepted, refused)) in table.into_iter().enumerate() {
@@ -99,7 +100,7 @@ async fn point_10_every_operation_in_every_state() {
             let answer = server.call_with(verb, &path, &json, "1").await;
             let says = match code {
                 200 | 202 => accepted,
-                404 => Nothing,
+                404 if !operation.starts_with("/rewind") => Nothing,
                 _ => refused,
             };
             assert_eq!((answer.status, Says::of(&answer)), (code, says), "{case}: {answer:?}");
@@ -224,5 +225,51 @@ async fn point_10_a_restart_of_nobody_is_a_wrong_argument() {
         let answer = server.post(&format!("/instances/{id}/restart")).await;
         let message = "InstanceId does not match a valid orchestration instance.";
         assert_eq!(answer.is(400).json()["Message"], message);
+    }
+}
+
+#[tokio::test]
+async fn point_10_a_rewind_runs_again_what_failed_and_ends_a_second_time() {
+    let server = Server::start().await;
+    server.begin("FailingUntil", "a", json!(null)).await;
+    let failed = server.until_ended("a").await;
+    let rewound = |expected: RuntimeStatus| {
+        let server = &server;
+        let execution = failed.execution();
+        async move {
+            server.post("/instances/a/rewind?reason=try+again").await.is_empty(202);
+            server
+                .eventually("a", |now| {
+                    now.execution() > execution && now.runtime_status() == expected
+                })
+                .await
+        }
+    };
+    // The cause is still there.
+    let again = rewound(RuntimeStatus::Failed).await;
+    assert!(again.updated_at() > failed.updated_at());
+    server.cause.remove();
+    let completed = rewound(RuntimeStatus::Completed).await;
+    assert_eq!(completed.created_at(), failed.created_at());
+    // What had succeeded is kept: the step ran once.
+    assert_eq!(completed.output::<u32>().unwrap(), Some(1));
+    let history = server.get("/instances/a?showHistory=true").await.json()["historyEvents"].clone();
+    assert_eq!(
+        (&history[0]["EventType"], &history[0]["Generation"]),
+        (&json!("ExecutionStarted"), &json!(2))
+    );
+    let rewound = (&history[1]["EventType"], &history[1]["Reason"]);
+    assert_eq!(rewound, (&json!("ExecutionRewound"), &json!("try again")));
+    let refused = server.post("/instances/a/rewind").await.is(412).json();
+    assert!(refused.as_str().unwrap().contains("\"a\" has the status Completed"), "{refused}");
+}
+
+#[tokio::test]
+async fn point_10_a_rewind_of_nobody_says_who_is_not_there() {
+    let server = Server::start().await;
+    for (path, id) in [("nobody", "nobody"), ("a%20b", "a b"), ("@counter@a", "@counter@a")] {
+        let refused = server.post(&format!("/instances/{path}/rewind?reason=x")).await;
+        let text = format!("No orchestration with the instance ID \"{id}\" was found.");
+        assert_eq!(refused.is(404).json(), text);
     }
 }

@@ -12,7 +12,7 @@ use durable_core::{InstanceStatus, MemoryStore};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use super::functions::registry;
+use super::functions::{Cause, registry_with};
 
 /// Where the routes are mounted.
 pub(crate) const BASE: &str = "/runtime/webhooks/durabletask";
@@ -25,6 +25,8 @@ const PATIENCE: Duration = secs(30);
 pub(crate) struct Server {
     _worker: Worker,
     pub(crate) client: Client,
+    /// Why `FailingUntil` fails.
+    pub(crate) cause: Cause,
     app: Router,
 }
 
@@ -44,10 +46,12 @@ impl Server {
         store: MemoryStore,
         set: impl FnOnce(ManagementApiBuilder) -> ManagementApiBuilder,
     ) -> Self {
-        let worker = Worker::builder(store).registry(registry()).start().await.expect("it starts");
+        let cause = Cause::default();
+        let registry = registry_with(cause.clone());
+        let worker = Worker::builder(store).registry(registry).start().await.expect("it starts");
         let api = set(ManagementApi::builder(worker.client())).build().expect("it makes sense");
         let app = api.app(address()).expect("it is safe");
-        Self { client: worker.client(), _worker: worker, app }
+        Self { client: worker.client(), _worker: worker, cause, app }
     }
 
     /// A request to the routes below the base.
@@ -179,6 +183,9 @@ impl Answer {
             assert_eq!(self.header("content-type"), expected, "{asked}: {self:?}");
         }
         match self.status {
+            404 if asked.contains("/rewind") => {
+                assert!(self.json().is_string(), "{asked}: {self:?}")
+            }
             404 | 410 | 401 => assert_eq!(self.body, "", "{asked}"),
             400 if self.json().is_object() => {
                 for member in ["Message", "ExceptionMessage"] {

@@ -89,6 +89,10 @@ pub(in super::super) enum HistoryEvent<'a> {
         timestamp: String,
         reason: Option<&'a str>,
     },
+    ExecutionRewound {
+        timestamp: String,
+        reason: Option<&'a str>,
+    },
     ContinueAsNew {
         timestamp: String,
         orchestration_status: &'static str,
@@ -232,7 +236,13 @@ impl<'a> Translation<'a> {
                     input,
                 });
             }
-            shown.extend(self.event(timestamp, event));
+            shown.extend(self.event(timestamp.clone(), event));
+            if let EventKind::ExecutionStarted(started) = &event.is
+                && let Some(rewind) = &started.rewind
+            {
+                let reason = rewind.reason.as_deref();
+                shown.push(HistoryEvent::ExecutionRewound { timestamp, reason });
+            }
         }
         shown
     }
