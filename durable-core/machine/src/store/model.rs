@@ -318,7 +318,9 @@ impl StoreModel {
         AcceptOutcome::Accepted { run, fresh: false }
     }
 
-    /// Makes a command durable, if its instance is there and [can be told](Command::is_for) so.
+    /// Makes a command durable, if its instance is there and can be told so.
+    ///
+    /// See [`Command::is_for`](crate::model::Command::is_for).
     pub fn send(&mut self, envelope: &Envelope) -> SendOutcome {
         let Some(status) = self.status(&envelope.instance) else { return SendOutcome::NotFound };
         if !envelope.command.is_for(status.status) {
