@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::arrive::{Ended, Start, set_status, started_event};
+use super::begin::{Start, started_event};
 use super::effect::Effect;
+use super::end::Ended;
+use super::entry::set_status;
 use super::entry::{Entry, Life};
 use super::run::{Child, Run, Stashed};
 use super::{Core, Partition, rewind};
@@ -93,15 +95,7 @@ impl Core {
         let message = format!("the instance id {:?} is in use: {reason}", instance.as_str());
         match &acceptance.parent {
             Some(parent) if !parent.detached => {
-                let failure = Failure::new(FailureClass::Cancelled, "InstanceInUse", message);
-                let to = parent.instance.partition(self.config.partitions);
-                let body = MessageBody::ChildEnded {
-                    parent: parent.clone(),
-                    execution: ExecutionNumber(0),
-                    result: Err(Box::new(failure)),
-                };
-                entry.writes.outgoing.push((to, body));
-                entry.writes.touch();
+                self.refuse_parent(entry, parent, "InstanceInUse", message);
             }
             Some(_) | None => {
                 let message = format!("a child was not started: {message}");
@@ -140,6 +134,25 @@ impl Core {
             set_status(entry, RuntimeStatus::Running, now);
             self.record_and_turn(instance, entry, EventKind::ExecutionResumed { reason: None });
         }
+    }
+
+    /// Tells a parent that its child cannot do what it asked for: the call ends with this failure.
+    pub(super) fn refuse_parent(
+        &self,
+        entry: &mut Entry,
+        parent: &ParentLink,
+        error: &str,
+        reason: String,
+    ) {
+        let failure = Failure::new(FailureClass::Cancelled, error, reason);
+        let to = parent.instance.partition(self.config.partitions);
+        let body = MessageBody::ChildEnded {
+            parent: parent.clone(),
+            execution: ExecutionNumber(0),
+            result: Err(Box::new(failure)),
+        };
+        entry.writes.outgoing.push((to, body));
+        entry.writes.touch();
     }
 
     /// A run has ended: whoever waits for it is told.

@@ -502,3 +502,12 @@ impl Entry {
         (own, writes)
     }
 }
+
+/// Shows another status from the next commit on.
+pub(super) fn set_status(entry: &mut Entry, status: RuntimeStatus, now: Timestamp) {
+    let Life::Active(run) = &mut entry.life else { return };
+    run.row.status = status;
+    run.row.updated_at = now.max(run.row.updated_at);
+    entry.writes.status = true;
+    entry.writes.touch();
+}

@@ -5,7 +5,7 @@
 //! that others have their turns, a commit stays small, and commands are applied.
 
 use super::Core;
-use super::arrive::running_attempts;
+use super::attempt::running_attempts;
 use super::effect::Effect;
 use super::entry::{Arrival, Code, Entry, Life};
 use super::run::{Run, Stashed};

@@ -330,7 +330,7 @@ impl Core {
                     open.phase = super::call::Phase::Backoff { not_before: now };
                     entry.writes.in_flight = true;
                 }
-                Ok(()) => super::arrive::start_attempt(entry, call),
+                Ok(()) => super::attempt::start_attempt(entry, call),
                 Err(failure) => {
                     self.attempt_result(instance, entry, call, Err(Box::new(failure)), None);
                 }

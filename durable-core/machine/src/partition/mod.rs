@@ -13,13 +13,18 @@
 //! belongs to a commit. `docs/design/partition.md` has the states and invariants.
 
 mod arrive;
+mod attempt;
+mod begin;
 mod cache;
 mod call;
 mod children;
+mod command;
 mod effect;
+mod end;
 mod entry;
 mod generation;
 mod group;
+mod hold;
 mod load;
 mod mail;
 mod purge;

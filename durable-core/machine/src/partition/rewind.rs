@@ -5,7 +5,7 @@
 //! all that is kept. Until that commit the instance has failed and nothing else; what asked for the rewind is
 //! consumed by it. So a crash on the way leaves the wish where it was, or takes it with its caller.
 
-use super::arrive::unregistered;
+use super::begin::unregistered;
 use super::call::Phase;
 use super::children::{result_of, start_of_child};
 use super::effect::{Answer, Effect};
@@ -16,8 +16,8 @@ use super::{Core, Partition};
 use crate::codec::{self, DecodeError};
 use crate::model::{
     Acceptance, CallNumber, Event, EventKind, ExecutionKey, ExecutionNumber, ExecutionStarted,
-    Failure, FailureClass, InstanceId, MessageBody, MessageNumber, ParentLink, PartitionId, Rewind,
-    RuntimeStatus, Succeeded,
+    InstanceId, MessageBody, MessageNumber, ParentLink, PartitionId, Rewind, RuntimeStatus,
+    Succeeded,
 };
 use crate::replay::{Action, Orchestration, Rewound, Step, failures};
 use crate::store::HistoryRow;
@@ -167,7 +167,7 @@ impl Core {
             Asked::Command(source) => self.reply(entry, &source, Answer::Refused(reason)),
             Asked::Message { from, number, parent } => {
                 entry.writes.applied.push((from, number));
-                self.refuse_parent(entry, &parent, reason);
+                self.refuse_parent(entry, &parent, "NotRewound", reason);
             }
         }
     }
@@ -329,18 +329,6 @@ impl Core {
             _ => self.start_child(instance, entry, start),
         }
         entry.writes.applied.push((from, number));
-        entry.writes.touch();
-    }
-
-    fn refuse_parent(&mut self, entry: &mut Entry, parent: &ParentLink, reason: String) {
-        let failure = Failure::new(FailureClass::Cancelled, "NotRewound", reason);
-        let to = parent.instance.partition(self.config.partitions);
-        let body = MessageBody::ChildEnded {
-            parent: parent.clone(),
-            execution: ExecutionNumber(0),
-            result: Err(Box::new(failure)),
-        };
-        entry.writes.outgoing.push((to, body));
         entry.writes.touch();
     }
 }

@@ -1,6 +1,6 @@
 //! What a polled turn asked for becomes part of the history, and of what the engine has to do.
 
-use super::arrive::running_attempts;
+use super::attempt::running_attempts;
 use super::call::Phase;
 use super::effect::Effect;
 use super::entry::{Code, Entry, Life};

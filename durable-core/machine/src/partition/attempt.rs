@@ -1,0 +1,223 @@
+//! Attempts of activity calls: begun, answered, cancelled.
+
+use super::call::{AfterFailure, Phase, spread};
+use super::effect::Effect;
+use super::entry::{Arrival, Entry, Life};
+use super::run::{Run, Stashed};
+use super::{Core, Partition};
+use crate::model::{
+    AttemptKey, CallNumber, EnvelopeId, EventKind, Failure, InstanceId, Payload, Timestamp, limits,
+};
+use crate::store::WorkResult;
+
+impl Partition {
+    pub(super) fn attempt_started(&mut self, attempt: &AttemptKey) {
+        let now = self.core.now;
+        let Some(entry) = self.entries.get_mut(&attempt.key.instance) else { return };
+        if let Some((run, call)) = open_call(entry, attempt)
+            && let Some(limit) = run.calls.get(&call).and_then(|open| open.options.start_to_finish)
+            && let Some(open) = run.calls.get_mut(&call)
+            && open.phase == (Phase::Running { deadline: None })
+        {
+            let deadline = now.after(limit);
+            open.phase = Phase::Running { deadline: Some(deadline) };
+            run.wake_call_at(deadline, call);
+            self.core.sync_wheel(&attempt.key.instance, entry);
+        }
+    }
+
+    pub(super) fn attempt_ended(
+        &mut self,
+        attempt: &AttemptKey,
+        result: Result<Payload, Box<Failure>>,
+    ) {
+        let instance = &attempt.key.instance;
+        let Some(entry) = self.entries.get_mut(instance) else {
+            self.core.stats.dropped += 1;
+            return;
+        };
+        let Some((_, call)) = open_call(entry, attempt) else {
+            self.core.stats.dropped += 1;
+            return;
+        };
+        self.core.attempt_result(instance, entry, call, result, None);
+        self.core.proceed(instance, entry);
+    }
+
+    /// Other workers may take these attempts from now on. Recorded, so that a new owner leaves them alone;
+    /// with the next commit is early enough, because until then it only runs them, too.
+    pub(super) fn offered(&mut self, attempts: &[AttemptKey]) {
+        for attempt in attempts {
+            let instance = &attempt.key.instance;
+            let Some(entry) = self.entries.get_mut(instance) else { continue };
+            let Some((run, call)) = open_call(entry, attempt) else { continue };
+            if let Some(open) = run.calls.get_mut(&call) {
+                open.offered = true;
+                entry.writes.in_flight = true;
+                entry.writes.touch();
+                self.core.queue(instance, entry);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Takes the answer of a running attempt: settles the call, or sets up its next attempt. `report` names
+    /// the message that brought it, if one did: it is consumed with what it leads to, not before.
+    pub(super) fn attempt_result(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        call: CallNumber,
+        result: Result<Payload, Box<Failure>>,
+        report: Option<EnvelopeId>,
+    ) {
+        let now = self.now;
+        let Some(run) = entry.active() else { return };
+        let run_number = run.key.run.0;
+        run.unwake_call(call);
+        let Some(open) = run.calls.get_mut(&call) else { return };
+        let attempts = open.attempt.0;
+        let result = match result {
+            Ok(output) if output.bytes() > limits::PAYLOAD_BYTES_MAX => {
+                Err(Box::new(Failure::limit(format!(
+                    "the result of activity {:?} is larger than {} MiB; store the data elsewhere and \
+                     return a reference",
+                    open.name,
+                    limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
+                ))))
+            }
+            other => other,
+        };
+        let settled = match result {
+            Ok(output) => {
+                open.phase = Phase::Settled;
+                Some(Ok(output))
+            }
+            Err(failure) => {
+                let random = spread(instance.as_str(), run_number, call, open.attempt);
+                match open.failed(*failure, now, random) {
+                    AfterFailure::Final(failure) => Some(Err(Box::new(failure))),
+                    AfterFailure::Retry { not_before } => {
+                        run.wake_call_at(not_before, call);
+                        self.stats.retries += 1;
+                        None
+                    }
+                }
+            }
+        };
+        match settled {
+            Some(result) => {
+                entry.arrivals.push_back(Arrival::Settled { call, attempts, result, report });
+            }
+            None => {
+                if let Some(report) = report {
+                    entry.writes.consume_unremembered(report);
+                }
+                entry.writes.in_flight |= !planted!(ReportConsumedEarly);
+                entry.writes.touch();
+                self.queue(instance, entry);
+            }
+        }
+        self.sync_wheel(instance, entry);
+    }
+
+    pub(super) fn apply_settled(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        call: CallNumber,
+        attempts: u32,
+        result: Result<Payload, Box<Failure>>,
+    ) {
+        let Some(run) = entry.active() else {
+            self.stats.dropped += 1;
+            return;
+        };
+        if !run.calls.contains_key(&call) {
+            self.stats.dropped += 1;
+        } else if run.hold.is_some() {
+            run.stash.push_back(Stashed::Settled { call, attempts, result });
+            entry.writes.in_flight = true;
+            entry.writes.touch();
+        } else {
+            entry.writes.in_flight = true;
+            let kind = match result {
+                Ok(output) => EventKind::ActivityCompleted { call, output },
+                Err(failure) => EventKind::ActivityFailed { call, failure, attempts },
+            };
+            self.record_and_turn(instance, entry, kind);
+        }
+    }
+
+    /// The answer of an attempt that ran with another worker.
+    pub(super) fn apply_reported(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        reported: WorkResult,
+    ) {
+        let WorkResult { id, attempt, result } = reported;
+        match open_call(entry, &attempt) {
+            Some((_, call)) => self.attempt_result(instance, entry, call, result, Some(id)),
+            None => {
+                self.stats.dropped += 1;
+                entry.writes.consume_unremembered(id);
+            }
+        }
+    }
+}
+
+/// The open, running call that an answer of this attempt is for.
+pub(super) fn open_call<'a>(
+    entry: &'a mut Entry,
+    attempt: &AttemptKey,
+) -> Option<(&'a mut Run, CallNumber)> {
+    let run = entry.active()?;
+    let old = planted!(OldExecutionAnswers) && run.key.run == attempt.key.run;
+    let fits = (run.key == attempt.key || old)
+        && run.calls.get(&attempt.call).is_some_and(|open| {
+            open.attempt == attempt.attempt && matches!(open.phase, Phase::Running { .. })
+        });
+    fits.then_some((run, attempt.call))
+}
+
+/// The attempts that run now, to be told that nobody waits for them.
+pub(super) fn running_attempts(run: &Run) -> Vec<AttemptKey> {
+    run.calls
+        .iter()
+        .filter(|(_, open)| matches!(open.phase, Phase::Running { .. }))
+        .map(|(call, open)| run.attempt_key(*call, open))
+        .collect()
+}
+
+/// Begins the next attempt of a call, after the commit that is made next.
+pub(super) fn start_attempt(entry: &mut Entry, call: CallNumber) {
+    let Life::Active(run) = &mut entry.life else { return };
+    if let Some(open) = run.calls.get_mut(&call) {
+        open.phase = Phase::Running { deadline: None };
+        open.offered = false;
+    }
+    if let Some(start) = run.start_of(call) {
+        entry.writes.in_flight = true;
+        entry.writes.effect(Effect::StartAttempt(Box::new(start)));
+    }
+}
+
+/// Backoffs that ended while nothing could begin are looked at again.
+pub(super) fn restart_backoffs(entry: &mut Entry, now: Timestamp) {
+    let Some(run) = entry.active() else { return };
+    let waiting: Vec<_> = run
+        .calls
+        .iter()
+        .filter_map(|(call, open)| match open.phase {
+            Phase::Backoff { not_before } => Some((not_before.max(now), *call)),
+            Phase::Running { .. } | Phase::Settled => None,
+        })
+        .collect();
+    for (at, call) in waiting {
+        run.unwake_call(call);
+        run.wake_call_at(at, call);
+    }
+    entry.look_at_due = true;
+}
