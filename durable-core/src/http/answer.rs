@@ -35,8 +35,10 @@ pub(super) fn locate(response: &mut Response, url: &str) {
     }
 }
 
-/// What holds for every answer: it is for this caller, now, and nothing but what it says it is.
+/// What holds for every answer: it is for this caller, now, and nothing but what it says it is; and where a browser
+/// goes on from it, its URL is told to nobody.
 pub(super) fn seal(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
 }

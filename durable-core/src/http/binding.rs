@@ -8,7 +8,7 @@ use super::ManagementApi;
 use super::app::RPC_PATH;
 use super::host::Named;
 use super::key::Key;
-use super::links::{CheckStatusPayload, Links};
+use super::links::{CheckStatusPayload, Links, Opener};
 use super::path::encoded;
 
 /// Stands in links for the id that a library puts there.
@@ -67,8 +67,9 @@ impl ManagementApi {
     pub fn client_binding(&self) -> ClientBinding {
         let settings = &self.settings;
         let base = settings.hosts.base(&Named::Nothing, &settings.path);
-        let key = settings.keys.first().map(Key::text);
-        let required = key.map_or_else(String::new, |key| format!("code={}", encoded(key)));
+        let key = settings.keys.first();
+        let required =
+            key.map(Key::text).map_or_else(String::new, |key| format!("code={}", encoded(key)));
         let start = format!("{base}/orchestrators/{{functionName}}[/{{instanceId}}]?");
         let wait = "timeout={timeoutInSeconds}&pollingInterval={intervalInSeconds}";
         let and = if required.is_empty() { "" } else { "&" };
@@ -83,7 +84,7 @@ impl ManagementApi {
                 create_new_instance_post_uri: format!("{start}{required}"),
                 create_and_wait_on_new_instance_post_uri: format!("{start}{wait}{and}{required}"),
             },
-            management_urls: Links::new(base.clone(), &hub, key).of(PLACEHOLDER),
+            management_urls: Links::new(base.clone(), &hub, Opener::of(key)).of(PLACEHOLDER),
             task_hub_name: hub,
             base_url: base,
             required_query_string_parameters: required,

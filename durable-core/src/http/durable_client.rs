@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
@@ -11,10 +12,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::ManagementApi;
 use super::app::sealed;
-use super::key::Key;
-use super::links::{CheckStatusPayload, Links};
+use super::links::{CheckStatusPayload, Links, Opener};
 use super::operations::{Waiting, wait};
 use super::refusal::Refusal;
+use super::settings::InvalidSetting;
+use super::signature::{Grant, LinkRights};
+use super::wire::Shown;
 use crate::ids::IntoInstanceId;
 use crate::{Client, ClientError};
 
@@ -22,11 +25,14 @@ use crate::{Client, ClientError};
 /// is a [`ManagementApi`] or gives one by [`FromRef`].
 ///
 /// The links in these answers begin with the [public URL](super::ManagementApiBuilder::public_url), or with the
-/// request's own host, and have the first key: give them to those only who may use the whole hub.
+/// request's own host, and have the first key: give them to those only who may use the whole hub. Those of
+/// [`signed`](Self::signed) are for one instance each.
 #[derive(Clone)]
 pub struct DurableClient {
     api: ManagementApi,
     links: Links,
+    /// Whether its answers show inputs.
+    inputs: bool,
 }
 
 /// How [`DurableClient::wait_for_completion_or_create_check_status_response`] waits.
@@ -62,6 +68,46 @@ impl WaitOptions {
 }
 
 impl DurableClient {
+    /// The same client with links that open the one instance they lead to, for these operations, for this long:
+    /// its payloads and answers can be given to a browser. Where the rights do not include
+    /// [`INSPECT`](LinkRights::INSPECT), its answers do not show the input either.
+    ///
+    /// All nine links are there; one that the rights do not include is answered with 403. They need a
+    /// [signing secret](super::ManagementApiBuilder::signing_secret).
+    ///
+    /// ```no_run
+    /// # use axum::response::{IntoResponse, Response};
+    /// # use durable_core::http::{DurableClient, LinkRights};
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext, order: String) -> Result<(), OrchestrationError> { Ok(()) }
+    /// /// Starts, and lets the browser that asked watch it and approve it for a day.
+    /// async fn order(client: DurableClient, order: String) -> Response {
+    ///     let Ok(client) = client.signed(LinkRights::READ | LinkRights::RAISE, days(1)) else {
+    ///         return axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    ///     };
+    ///     match client.start(place_order, order).await {
+    ///         Ok(handle) => client.create_check_status_response(handle.id()),
+    ///         Err(error) => client.refusal(error),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`] where there is no signing secret.
+    pub fn signed(&self, rights: LinkRights, for_time: Duration) -> Result<Self, InvalidSetting> {
+        let settings = &self.api.settings;
+        let Some(secret) = settings.secrets.first() else {
+            return Err(InvalidSetting::new("links cannot be signed: set a signing secret"));
+        };
+        let now = u64::try_from(settings.now().timestamp()).unwrap_or(0);
+        let grant = Grant { rights, expires: now.saturating_add(for_time.as_secs()) };
+        let opener = Opener::Signed { secret: Arc::new(secret.clone()), grant };
+        let inputs = rights.contains(LinkRights::INSPECT);
+        Ok(Self { api: self.api.clone(), links: self.links.opened_by(opener), inputs })
+    }
+
     /// The links of an instance.
     ///
     /// # Errors
@@ -100,10 +146,11 @@ impl DurableClient {
             Ok(place) => place,
             Err(refusal) => return sealed(refusal.into_response()),
         };
+        let shown = Shown { inputs: self.inputs, ..self.api.usually_shown() };
         let waiting = Waiting {
             time: options.timeout.min(self.api.settings.limits.wait),
             failure_is_500: options.failure_is_500,
-            shown: self.api.usually_shown(),
+            shown,
         };
         let answer = wait(&self.api.client, &handle, &self.links, waiting).await;
         drop(place);
@@ -147,7 +194,7 @@ where
         let settings = &api.settings;
         let named = settings.hosts.named(&parts.headers, &parts.uri);
         let base = settings.hosts.base(&named, &settings.path);
-        let links = Links::new(base, &api.hub(), settings.keys.first().map(Key::text));
-        Ok(Self { api, links })
+        let links = Links::new(base, &api.hub(), Opener::of(settings.keys.first()));
+        Ok(Self { api, links, inputs: true })
     }
 }

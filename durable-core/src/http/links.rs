@@ -1,13 +1,16 @@
 //! The links that lead from an instance to its operations.
 
 use std::fmt;
+use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::answer;
+use super::key::Key;
 use super::path::encoded;
+use super::signature::{Grant, Secret};
 
 /// What `connection` says in links: there is one storage, and its name means nothing.
 const CONNECTION: &str = "Storage";
@@ -18,7 +21,7 @@ const CHECK_AGAIN: HeaderValue = HeaderValue::from_static("10");
 /// The links of one instance: the body of a check-status answer, and what client libraries are given.
 ///
 /// `{eventName}` in [`send_event_post_uri`](Self::send_event_post_uri) and `{text}` in those that take a
-/// reason stand there to be replaced. Links hold the key that opens them, so [`Debug`] prints the id only.
+/// reason stand there to be replaced. Links hold the key or token that opens them, so [`Debug`] prints the id only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckStatusPayload {
@@ -48,26 +51,68 @@ impl fmt::Debug for CheckStatusPayload {
     }
 }
 
+/// What links have in them to open.
+#[derive(Clone)]
+pub(super) enum Opener {
+    /// Nothing is asked for.
+    Nothing,
+    Key(String),
+    /// The token that was shown, which opens its own instance alone.
+    Token(String),
+    /// A token for each instance.
+    Signed {
+        secret: Arc<Secret>,
+        grant: Grant,
+    },
+}
+
+impl Opener {
+    /// This key, where there is one.
+    pub(super) fn of(key: Option<&Key>) -> Self {
+        key.map_or(Self::Nothing, |key| Self::Key(key.text().to_owned()))
+    }
+
+    /// The last parameter of a query.
+    fn parameter(&self, hub: &str, id: &str) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Key(key) => format!("&code={}", encoded(key)),
+            Self::Token(token) => format!("&token={}", encoded(token)),
+            Self::Signed { secret, grant } => format!("&token={}", secret.sign(*grant, hub, id)),
+        }
+    }
+
+    /// Whether it is for one instance, so that no other may come of it.
+    fn is_for_one(&self) -> bool {
+        matches!(self, Self::Token(_) | Self::Signed { .. })
+    }
+}
+
 /// Where links lead.
 #[derive(Clone)]
 pub(super) struct Links {
     /// Of the API, without a slash at its end.
     pub(super) base: String,
     hub: String,
-    code: Option<String>,
+    opener: Opener,
 }
 
 impl Links {
-    pub(super) fn new(base: String, hub: &str, code: Option<&str>) -> Self {
-        Self { base, hub: hub.to_owned(), code: code.map(str::to_owned) }
+    pub(super) fn new(base: String, hub: &str, opener: Opener) -> Self {
+        Self { base, hub: hub.to_owned(), opener }
+    }
+
+    /// To the same place, opened by something else.
+    pub(super) fn opened_by(&self, opener: Opener) -> Self {
+        Self { opener, ..self.clone() }
     }
 
     pub(super) fn of(&self, id: &str) -> CheckStatusPayload {
         let path = format!("{}/instances/{}", self.base, encoded(id));
-        let mut query = format!("taskHub={}&connection={CONNECTION}", encoded(&self.hub));
-        if let Some(code) = &self.code {
-            query += &format!("&code={}", encoded(code));
-        }
+        let opener = self.opener.parameter(&self.hub, id);
+        let query = format!("taskHub={}&connection={CONNECTION}{opener}", encoded(&self.hub));
+        let in_place =
+            if self.opener.is_for_one() { "restartWithNewInstanceId=false&" } else { "" };
         let with_reason = |operation: &str| format!("{path}/{operation}?reason={{text}}&{query}");
         CheckStatusPayload {
             id: id.to_owned(),
@@ -76,7 +121,7 @@ impl Links {
             terminate_post_uri: with_reason("terminate"),
             rewind_post_uri: with_reason("rewind"),
             purge_history_delete_uri: format!("{path}?{query}"),
-            restart_post_uri: format!("{path}/restart?{query}"),
+            restart_post_uri: format!("{path}/restart?{in_place}{query}"),
             suspend_post_uri: with_reason("suspend"),
             resume_post_uri: with_reason("resume"),
         }
@@ -107,7 +152,8 @@ mod tests {
 
     #[test]
     fn links_are_made_of_base_id_hub_and_key() {
-        let links = Links::new("http://localhost:7071/api".into(), "orders", Some("k=y&"));
+        let links =
+            Links::new("http://localhost:7071/api".into(), "orders", Opener::Key("k=y&".into()));
         let of = links.of("a b+ü");
         let (path, query) = (
             "http://localhost:7071/api/instances/a%20b%2B%C3%BC",

@@ -46,10 +46,12 @@ mod links;
 mod operations;
 mod path;
 mod query;
+mod redacted;
 mod refusal;
 mod request;
 mod route;
 mod settings;
+mod signature;
 mod time;
 mod token;
 mod trace;
@@ -61,7 +63,9 @@ use std::sync::Arc;
 pub use binding::{ClientBinding, CreationUrls};
 pub use durable_client::{DurableClient, WaitOptions};
 pub use links::CheckStatusPayload;
+pub use redacted::redacted_url;
 pub use settings::{HttpLimits, InvalidSetting, ManagementApiBuilder};
+pub use signature::LinkRights;
 
 use crate::Client;
 use settings::Settings;
@@ -109,6 +113,7 @@ impl fmt::Debug for ManagementApi {
             .field("client", &self.client)
             .field("path", &self.settings.path)
             .field("keys", &self.settings.keys.len())
+            .field("signing", &self.settings.secrets.len())
             .field("limits", &self.settings.limits)
             .finish_non_exhaustive()
     }

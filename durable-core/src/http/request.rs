@@ -9,10 +9,11 @@ use durable_machine::model::limits;
 use super::app::sealed;
 use super::host::{Named, is_loopback};
 use super::key::{Key, shown};
-use super::links::Links;
+use super::links::{Links, Opener};
 use super::query::Query;
 use super::refusal::Refusal;
 use super::route::{Operation, Route};
+use super::signature::{LinkRights, granted};
 use super::{ManagementApi, body, json, operations, path};
 use crate::Payload;
 
@@ -22,6 +23,8 @@ const KEY_HEADER: &str = "x-functions-key";
 const FOREIGN_HOST: &str =
     "The request names a host that is not this server's. Set the public URL, or a key";
 const FOREIGN_ORIGIN: &str = "A page of another origin must not change anything";
+pub(super) const NOT_IN_LINK: Refusal =
+    Refusal::Forbidden("The link that was shown does not allow this");
 
 /// Which way in a request took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(super) struct Ask<'a> {
     /// Its own URL.
     pub(super) url: String,
     mount: Mount,
+    /// What it may do with the instance that it is about; `None` is everything, with all of them.
+    rights: Option<LinkRights>,
 }
 
 impl ManagementApi {
@@ -68,13 +73,23 @@ impl ManagementApi {
         self.check_size(uri, headers)?;
         let named = self.check_sender(mount, &parts.method, headers, uri)?;
         let query = Query::parse(uri.query().unwrap_or_default());
-        let key = match mount {
-            Mount::Public => self.check_key(headers, &query)?,
-            Mount::Rpc => self.settings.keys.first(),
+        let route = || {
+            let segments = path::segments(below)
+                .map_err(|path::NotText| Refusal::argument("the path is not UTF-8 text"))?;
+            Route::of(&parts.method, &segments).ok_or(Refusal::NotFound)
         };
-        let segments = path::segments(below)
-            .map_err(|path::NotText| Refusal::argument("the path is not UTF-8 text"))?;
-        let route = Route::of(&parts.method, &segments).ok_or(Refusal::NotFound)?;
+        let (route, opener, rights) = match (mount, self.token(&query)) {
+            (Mount::Public, Some(token)) => {
+                let route = route().map_err(|_| Refusal::Unauthorized)?;
+                let rights = self.check_token(token, &route, headers, &query)?;
+                (route, Opener::Token(token.to_owned()), Some(rights))
+            }
+            (Mount::Public, None) => {
+                let key = self.check_key(headers, &query)?;
+                (route()?, Opener::of(key), None)
+            }
+            (Mount::Rpc, _) => (route()?, Opener::of(self.settings.keys.first()), None),
+        };
         let hub = self.hub();
         if query.text("taskhub").is_some_and(|asked| !asked.eq_ignore_ascii_case(&hub)) {
             return Err(Refusal::NotFound);
@@ -93,8 +108,9 @@ impl ManagementApi {
             headers,
             query,
             url: format!("{own}{below}{query_of_own}"),
-            links: Links::new(base, &hub, key.map(Key::text)),
+            links: Links::new(base, &hub, opener),
             mount,
+            rights,
         };
         ask.carry_out(route, body).await
     }
@@ -147,15 +163,43 @@ impl ManagementApi {
         if self.settings.keys.is_empty() {
             return Ok(None);
         }
-        let mut in_header = headers.get_all(KEY_HEADER).iter();
-        let in_header = match (in_header.next(), in_header.next()) {
-            (None, _) => None,
-            (Some(key), None) => Some(key.to_str().map_err(|_| Refusal::Unauthorized)?),
-            (Some(_), Some(_)) => return Err(Refusal::Unauthorized),
-        };
-        let key = in_header.filter(|key| !key.is_empty()).or(query.text("code"));
-        shown(&self.settings.keys, key.unwrap_or_default()).map(Some).ok_or(Refusal::Unauthorized)
+        let key = key_of(headers, query)?.unwrap_or_default();
+        shown(&self.settings.keys, key).map(Some).ok_or(Refusal::Unauthorized)
     }
+
+    /// The token that was shown, where tokens mean anything.
+    fn token<'a>(&self, query: &'a Query) -> Option<&'a str> {
+        query.text("token").filter(|_| !self.settings.secrets.is_empty())
+    }
+
+    /// What a token allows. It is not said what of it is wrong, and nothing is read before it is right.
+    fn check_token(
+        &self,
+        token: &str,
+        route: &Route,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<LinkRights, Refusal> {
+        if key_of(headers, query)?.is_some() {
+            return Err(Refusal::Unauthorized);
+        }
+        let Route::Instance { id, operation } = route else { return Err(Refusal::Unauthorized) };
+        let settings = &self.settings;
+        let grant = granted(&settings.secrets, token, &self.hub(), id, settings.now());
+        let rights = grant.ok_or(Refusal::Unauthorized)?.rights;
+        if rights.contains(operation.right()) { Ok(rights) } else { Err(NOT_IN_LINK) }
+    }
+}
+
+/// The key that a request shows, in its header or its query.
+fn key_of<'a>(headers: &'a HeaderMap, query: &'a Query) -> Result<Option<&'a str>, Refusal> {
+    let mut in_header = headers.get_all(KEY_HEADER).iter();
+    let in_header = match (in_header.next(), in_header.next()) {
+        (None, _) => None,
+        (Some(key), None) => Some(key.to_str().map_err(|_| Refusal::Unauthorized)?),
+        (Some(_), Some(_)) => return Err(Refusal::Unauthorized),
+    };
+    Ok(in_header.filter(|key| !key.is_empty()).or(query.text("code")))
 }
 
 impl Ask<'_> {
@@ -207,5 +251,20 @@ impl Ask<'_> {
 
     pub(super) fn flag(&self, name: &str) -> bool {
         self.query.flag(name).unwrap_or(false)
+    }
+
+    /// Whether it may do this with its instance.
+    pub(super) fn may(&self, rights: LinkRights) -> bool {
+        self.rights.is_none_or(|own| own.contains(rights))
+    }
+
+    /// Whether it is about one instance and must not touch another.
+    pub(super) fn is_for_one(&self) -> bool {
+        self.rights.is_some()
+    }
+
+    /// Whether it sees inputs: those who may do, and do not say otherwise.
+    pub(super) fn shows_inputs(&self) -> bool {
+        self.may(LinkRights::INSPECT) && self.query.flag("showinput").unwrap_or(true)
     }
 }

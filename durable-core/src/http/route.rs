@@ -2,6 +2,8 @@
 
 use axum::http::Method;
 
+use super::signature::LinkRights;
+
 /// An operation of the management API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
@@ -23,6 +25,22 @@ pub(super) enum Operation {
     Resume,
     Rewind,
     Restart,
+}
+
+impl Operation {
+    /// What a signed link has to allow for it.
+    pub(super) fn right(&self) -> LinkRights {
+        match self {
+            Self::Status => LinkRights::READ,
+            Self::RaiseEvent(_) => LinkRights::RAISE,
+            Self::Purge
+            | Self::Terminate
+            | Self::Suspend
+            | Self::Resume
+            | Self::Rewind
+            | Self::Restart => LinkRights::MANAGE,
+        }
+    }
 }
 
 impl Route {

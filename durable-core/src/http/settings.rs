@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Semaphore;
 
 use super::ManagementApi;
 use super::health::MetricsText;
 use super::host::{Hosts, PublicUrl};
 use super::key::Key;
+use super::signature::Secret;
 use crate::Client;
 
 /// Where the API is mounted in a host of Durable Functions, and by default.
@@ -18,6 +20,12 @@ const USUAL_PATH: &str = "/runtime/webhooks/durabletask";
 
 /// Keys that open at once: the present one, and the one before or after it.
 const KEYS_MAX: usize = 2;
+
+/// Secrets that verify at once.
+const SECRETS_MAX: usize = 2;
+
+/// Bytes of a secret: as many as its signatures have. Source: RFC 2104, section 3.
+const SECRET_BYTES_MIN: usize = 32;
 
 /// What the API takes at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,14 +84,19 @@ pub struct ManagementApiBuilder {
     settings: Settings,
     public_url: Option<String>,
     keys: Vec<String>,
+    secrets: Vec<Vec<u8>>,
     limits: HttpLimits,
 }
+
+type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
 /// What every request needs.
 pub(super) struct Settings {
     pub(super) path: String,
     pub(super) hosts: Hosts,
     pub(super) keys: Vec<Key>,
+    pub(super) secrets: Vec<Secret>,
+    clock: Clock,
     pub(super) limits: HttpLimits,
     pub(super) waiting: Arc<Semaphore>,
     pub(super) orchestrators: Option<Vec<String>>,
@@ -93,6 +106,13 @@ pub(super) struct Settings {
     pub(super) metrics: Option<MetricsText>,
 }
 
+impl Settings {
+    /// The time by which links expire.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+}
+
 impl ManagementApiBuilder {
     pub(super) fn new(client: Client) -> Self {
         let limits = HttpLimits::default();
@@ -100,6 +120,8 @@ impl ManagementApiBuilder {
             path: USUAL_PATH.to_owned(),
             hosts: Hosts::default(),
             keys: Vec::new(),
+            secrets: Vec::new(),
+            clock: Arc::new(Utc::now),
             waiting: Arc::new(Semaphore::new(limits.waiting)),
             limits: limits.clone(),
             orchestrators: None,
@@ -108,7 +130,7 @@ impl ManagementApiBuilder {
             activity_inputs: false,
             metrics: None,
         };
-        Self { client, settings, public_url: None, keys: Vec::new(), limits }
+        Self { client, settings, public_url: None, keys: Vec::new(), secrets: Vec::new(), limits }
     }
 
     /// Where the router is nested, for links that are made elsewhere: in handlers of the program's own, and in
@@ -142,6 +164,23 @@ impl ManagementApiBuilder {
     /// reach it under a name of its own.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
+        self
+    }
+
+    /// A secret that signs links for one instance each: see
+    /// [`DurableClient::signed`](super::DurableClient::signed). At least 32 bytes that nobody can guess, and no
+    /// key. A second one verifies, too: so secrets can be changed one after the other, and links that were signed
+    /// before go on. The first signs.
+    ///
+    /// Whoever knows it can make links to any instance of the hub.
+    pub fn signing_secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
+        self.secrets.push(secret.into());
+        self
+    }
+
+    /// The clock by which signed links expire, for tests. Default the machine's.
+    pub fn clock(mut self, now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        self.settings.clock = Arc::new(now);
         self
     }
 
@@ -200,7 +239,7 @@ impl ManagementApiBuilder {
     ///
     /// [`InvalidSetting`] says which setting makes no sense.
     pub fn build(self) -> Result<ManagementApi, InvalidSetting> {
-        let Self { client, mut settings, public_url, keys, limits } = self;
+        let Self { client, mut settings, public_url, keys, secrets, limits } = self;
         let wrong = |what: String| Err(InvalidSetting(what));
         if let Some(url) = public_url {
             let Some(parsed) = PublicUrl::parse(&url) else {
@@ -217,6 +256,18 @@ impl ManagementApiBuilder {
         if keys.iter().any(|key| key.trim().is_empty()) {
             return wrong("a key must not be blank".into());
         }
+        if secrets.len() > SECRETS_MAX {
+            return wrong(format!(
+                "there are {} signing secrets; at most {SECRETS_MAX} verify at once",
+                secrets.len()
+            ));
+        }
+        if secrets.iter().any(|secret| secret.len() < SECRET_BYTES_MIN) {
+            return wrong(format!("a signing secret has at least {SECRET_BYTES_MIN} bytes"));
+        }
+        if secrets.iter().any(|secret| keys.iter().any(|key| key.as_bytes() == secret)) {
+            return wrong("a signing secret must not be a key".into());
+        }
         let path = settings.path.trim_end_matches('/');
         if !(path.is_empty() || path.starts_with('/')) || path.contains(['?', '#', '{', '}']) {
             return wrong(format!("path {path:?} is not the path of a URL"));
@@ -225,6 +276,7 @@ impl ManagementApiBuilder {
         if limits.page == 0 {
             return wrong("a page has at least one instance".into());
         }
+        settings.secrets = secrets.iter().filter_map(|secret| Secret::new(secret)).collect();
         settings.keys = keys.into_iter().map(Key::new).collect();
         settings.waiting = Arc::new(Semaphore::new(limits.waiting.min(Semaphore::MAX_PERMITS)));
         settings.limits = limits;
@@ -237,6 +289,7 @@ impl fmt::Debug for ManagementApiBuilder {
         f.debug_struct("ManagementApiBuilder")
             .field("path", &self.settings.path)
             .field("keys", &self.keys.len())
+            .field("signing", &self.secrets.len())
             .finish_non_exhaustive()
     }
 }

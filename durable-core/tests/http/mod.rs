@@ -8,6 +8,7 @@ mod events;
 mod functions;
 mod handlers;
 mod health;
+mod links;
 mod listing;
 mod operations;
 mod purging;

@@ -217,6 +217,12 @@ async fn settings_that_make_no_sense_are_refused() {
         (api().public_url("https://user:pass@example.org"), "public_url"),
         (api().key("a").key("b").key("c"), "at most 2"),
         (api().key(" "), "blank"),
+        (api().signing_secret("x".repeat(31)), "32 bytes"),
+        (
+            api().signing_secret([1; 32]).signing_secret([2; 32]).signing_secret([3; 32]),
+            "at most 2",
+        ),
+        (api().key("k".repeat(32)).signing_secret("k".repeat(32)), "a key"),
         (api().path("durable"), "path"),
         (api().path("/durable?x"), "path"),
         (api().limits(|limits| limits.page = 0), "page"),

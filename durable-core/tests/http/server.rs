@@ -6,8 +6,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request};
+use axum::response::Response;
 use durable_core::http::{ManagementApi, ManagementApiBuilder};
 use durable_core::prelude::*;
+use durable_core::store::Store;
 use durable_core::{InstanceStatus, MemoryStore};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -27,6 +29,7 @@ pub(crate) struct Server {
     pub(crate) client: Client,
     /// Why `FailingUntil` fails.
     pub(crate) cause: Cause,
+    pub(crate) api: ManagementApi,
     app: Router,
 }
 
@@ -43,7 +46,7 @@ impl Server {
     }
 
     pub(crate) async fn on(
-        store: MemoryStore,
+        store: impl Store,
         set: impl FnOnce(ManagementApiBuilder) -> ManagementApiBuilder,
     ) -> Self {
         let cause = Cause::default();
@@ -51,7 +54,7 @@ impl Server {
         let worker = Worker::builder(store).registry(registry).start().await.expect("it starts");
         let api = set(ManagementApi::builder(worker.client())).build().expect("it makes sense");
         let app = api.app(address()).expect("it is safe");
-        Self { client: worker.client(), _worker: worker, cause, app }
+        Self { client: worker.client(), _worker: worker, cause, api, app }
     }
 
     /// A request to the routes below the base.
@@ -162,17 +165,27 @@ impl Answer {
     pub(crate) async fn of(app: Router, request: Request<Body>) -> Self {
         let asked = format!("{} {}", request.method(), request.uri());
         let response = app.oneshot(request).await.expect("a router always answers");
+        Self::read(&asked, response).await
+    }
+
+    /// What a handler answers.
+    pub(crate) async fn from(response: Response) -> Self {
+        Self::read("a handler", response).await
+    }
+
+    async fn read(asked: &str, response: Response) -> Self {
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a whole body");
         let body = String::from_utf8(body.to_vec()).expect("a text");
         let answer = Self { status: parts.status.as_u16(), headers: parts.headers, body };
-        answer.check(&asked);
+        answer.check(asked);
         answer
     }
 
     fn check(&self, asked: &str) {
         assert_eq!(self.header("cache-control"), Some("no-store"), "{asked}: {self:?}");
         assert_eq!(self.header("access-control-allow-origin"), None, "{asked}: {self:?}");
+        assert_eq!(self.header("referrer-policy"), Some("no-referrer"), "{asked}: {self:?}");
         if self.body.is_empty() {
             assert_eq!(self.header("content-type"), None, "{asked}: {self:?}");
             assert_ne!(self.status, 200, "{asked}: {self:?}");
@@ -192,6 +205,7 @@ impl Answer {
                     assert!(self.json()[member].is_string(), "{asked}: {self:?}");
                 }
             }
+            403 => assert!(self.json()["Message"].is_string(), "{asked}: {self:?}"),
             429 | 503 if asked.contains(BASE) => {
                 assert!(self.header("retry-after").is_some(), "{asked}: {self:?}");
             }

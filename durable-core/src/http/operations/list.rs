@@ -51,7 +51,7 @@ pub(in super::super) async fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
         }
     }
     let mut shown = ask.api.usually_shown();
-    shown.inputs = ask.query.flag("showinput").unwrap_or(true);
+    shown.inputs = ask.shows_inputs();
     let bodies: Vec<_> = found.iter().map(|of| StatusBody::new(of, shown, None)).collect();
     let mut response = answer::json(StatusCode::OK, &bodies);
     let next = after.map(|after| token::write(&hub, after)).unwrap_or_default();

@@ -6,6 +6,7 @@ use durable_machine::model::RuntimeStatus;
 
 use super::super::refusal::Refusal;
 use super::super::request::Ask;
+use super::super::signature::LinkRights;
 use super::super::wire::{Shown, StatusBody, history};
 use super::super::{ManagementApi, answer as wire_answer};
 use super::instance;
@@ -22,7 +23,7 @@ pub(in super::super) async fn status(ask: &Ask<'_>, id: &str) -> Result<Response
     let client = &ask.api.client;
     let mut status = client.status(handle.id()).await?.ok_or(Refusal::NotFound)?;
     let mut history = None;
-    if ask.flag("showhistory") {
+    if ask.flag("showhistory") && ask.may(LinkRights::INSPECT) {
         for _ in 0..READS_MAX {
             history = read_history(client, &status).await?;
             let again = client.status(handle.id()).await?.ok_or(Refusal::NotFound)?;
@@ -34,7 +35,7 @@ pub(in super::super) async fn status(ask: &Ask<'_>, id: &str) -> Result<Response
         }
     }
     let shown = Shown {
-        inputs: ask.query.flag("showinput").unwrap_or(true),
+        inputs: ask.shows_inputs(),
         results: ask.flag("showhistoryoutput"),
         activity_inputs: ask.api.settings.activity_inputs,
     };

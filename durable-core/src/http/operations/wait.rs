@@ -9,7 +9,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::links::Links;
 use super::super::refusal::Refusal;
-use super::super::request::Ask;
+use super::super::request::{Ask, NOT_IN_LINK};
+use super::super::signature::LinkRights;
 use super::super::wire::Shown;
 use super::super::{ManagementApi, answer as wire_answer};
 use super::status::answer;
@@ -72,6 +73,9 @@ impl Place {
         if interval > timeout {
             return Err(Refusal::argument("pollingInterval must not be longer than timeout"));
         }
+        if !ask.may(LinkRights::READ) {
+            return Err(NOT_IN_LINK);
+        }
         let time = timeout.min(ask.api.settings.limits.wait);
         Ok(Some(Self { time, _place: ask.api.take_place()? }))
     }
@@ -87,7 +91,9 @@ pub(super) async fn started(
         return Ok(ask.links.check_status(handle.id().as_str(), false));
     };
     let failure_is_500 = ask.flag("returninternalservererroronfailure");
-    let waiting = Waiting { time: place.time, failure_is_500, shown: ask.api.usually_shown() };
+    let inputs = ask.may(LinkRights::INSPECT);
+    let shown = Shown { inputs, ..ask.api.usually_shown() };
+    let waiting = Waiting { time: place.time, failure_is_500, shown };
     wait(&ask.api.client, handle, &ask.links, waiting).await
 }
 
