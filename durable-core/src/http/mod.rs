@@ -43,6 +43,7 @@ mod host;
 mod json;
 mod key;
 mod links;
+mod openapi;
 mod operations;
 mod path;
 mod query;

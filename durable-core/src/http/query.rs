@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use durable_machine::model::RuntimeStatus;
 
 use super::path::decoded;
+use super::route::EVERYWHERE;
 use super::time::parse_time;
 
 /// A number of seconds that is less than nothing.
@@ -13,8 +14,12 @@ use super::time::parse_time;
 pub(super) struct Negative;
 
 /// The parameters of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(super) struct Query {
+    parameters: Vec<(String, String)>,
+    /// Those that its route says it reads.
+    declared: Option<&'static [&'static str]>,
+}
 
 impl Query {
     pub(super) fn parse(query: &str) -> Self {
@@ -30,13 +35,24 @@ impl Query {
                 None => parameters.push((name, value)),
             }
         }
-        Self(parameters)
+        Self { parameters, declared: None }
+    }
+
+    /// From here on only these are read, and those that every route reads.
+    pub(super) fn declare(&mut self, parameters: &'static [&'static str]) {
+        self.declared = Some(parameters);
     }
 
     /// The value of a parameter, whose name is given in lower case.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        debug_assert!(self.is_declared(name), "the table of routes does not have {name}");
+        let (_, value) = self.parameters.iter().find(|(known, _)| known == name)?;
         Some(value.as_str()).filter(|value| !value.trim().is_empty())
+    }
+
+    fn is_declared(&self, name: &str) -> bool {
+        let all = self.declared.unwrap_or_default().iter().chain(&EVERYWHERE);
+        self.declared.is_none() || all.into_iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
@@ -109,7 +125,7 @@ mod tests {
         for absent in ["code", "reason", "x"] {
             assert_eq!(query.text(absent), None, "{absent}");
         }
-        assert_eq!(Query::parse(""), Query::default());
+        assert!(Query::parse("") == Query::default());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::query::Query;
 use super::refusal::Refusal;
 use super::route::{Operation, Route};
 use super::signature::{LinkRights, granted};
-use super::{ManagementApi, body, json, operations, path};
+use super::{ManagementApi, body, json, openapi, operations, path};
 use crate::Payload;
 
 /// The header in which a key may be shown.
@@ -72,17 +72,17 @@ impl ManagementApi {
         let headers = &parts.headers;
         self.check_size(uri, headers)?;
         let named = self.check_sender(mount, &parts.method, headers, uri)?;
-        let query = Query::parse(uri.query().unwrap_or_default());
+        let mut query = Query::parse(uri.query().unwrap_or_default());
         let route = || {
             let segments = path::segments(below)
                 .map_err(|path::NotText| Refusal::argument("the path is not UTF-8 text"))?;
             Route::of(&parts.method, &segments).ok_or(Refusal::NotFound)
         };
-        let (route, opener, rights) = match (mount, self.token(&query)) {
+        let ((route, line), opener, rights) = match (mount, self.token(&query)) {
             (Mount::Public, Some(token)) => {
-                let route = route().map_err(|_| Refusal::Unauthorized)?;
-                let rights = self.check_token(token, &route, headers, &query)?;
-                (route, Opener::Token(token.to_owned()), Some(rights))
+                let found = route().map_err(|_| Refusal::Unauthorized)?;
+                let rights = self.check_token(token, &found.0, headers, &query)?;
+                (found, Opener::Token(token.to_owned()), Some(rights))
             }
             (Mount::Public, None) => {
                 let key = self.check_key(headers, &query)?;
@@ -90,6 +90,7 @@ impl ManagementApi {
             }
             (Mount::Rpc, _) => (route()?, Opener::of(self.settings.keys.first()), None),
         };
+        query.declare(line.parameters);
         let hub = self.hub();
         if query.text("taskhub").is_some_and(|asked| !asked.eq_ignore_ascii_case(&hub)) {
             return Err(Refusal::NotFound);
@@ -210,6 +211,7 @@ impl Ask<'_> {
             Route::Instance { id, operation } => self.carry_out_on(&id, operation, body).await,
             Route::MakePrimary => Err(Refusal::argument("this server has no application leases")),
             Route::PurgeMany => operations::purge_many(self).await,
+            Route::OpenApi => openapi::answer(&self.links.base),
         }
     }
 

@@ -4,6 +4,7 @@
 //! every test is checked for what holds for all of them (`server.rs`).
 
 mod bad_inputs;
+mod document;
 mod events;
 mod functions;
 mod handlers;
