@@ -7,7 +7,6 @@ use durable_machine::model::{
     Attempt, CallNumber, ExecutionKey, ExecutionNumber, Failure, FailureClass, InstanceId,
     RunNumber,
 };
-use sha2::{Digest, Sha256};
 
 use super::cancel::{self, CancelHandle, Cancelled};
 use crate::error::ActivityError;
@@ -116,14 +115,7 @@ impl ActivityContext {
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let Shared { key, call, .. } = &*self.shared;
-        let mut hasher = Sha256::new();
-        hasher.update(b"idempotency\0");
-        hasher.update(key.instance.as_str().as_bytes());
-        hasher.update([0]);
-        hasher.update(key.run.0.to_le_bytes());
-        hasher.update(key.execution.0.to_le_bytes());
-        hasher.update(call.0.to_le_bytes());
-        let hash: [u8; 32] = hasher.finalize().into();
+        let hash = key.digest("idempotency", *call);
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash[..16]);
         uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()

@@ -214,19 +214,20 @@ impl<T> Start<T> {
             Time::After(delay) => now.after(delay),
         });
         let acceptance = Acceptance {
-            instance: instance.clone(),
-            run: RunNumber(u64::try_from(now.as_micros()).unwrap_or(1)),
-            nonce: StartNonce(Uuid::new_v4()),
-            name,
-            input,
-            accepted_at: now,
             reuse,
             scheduled_for,
-            parent: None,
             version,
             tags,
             raised: event.iter().cloned().collect(),
             trace,
+            ..Acceptance::new(
+                instance.clone(),
+                RunNumber(u64::try_from(now.as_micros()).unwrap_or(1)),
+                StartNonce(Uuid::new_v4()),
+                name,
+                input,
+                now,
+            )
         };
         // Watching begins before the start, so that no change can be missed and none has to be read.
         let mut watcher = client.watcher(&instance);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use durable_machine::model::{Acceptance, InstanceId, Payload, ReusePolicy, RunNumber, StartNonce};
+use durable_machine::model::{Acceptance, InstanceId, Payload, RunNumber, StartNonce};
 use durable_machine::store::AcceptOutcome;
 use uuid::Uuid;
 
@@ -208,21 +208,14 @@ impl TestHub {
         let mut world = self.world();
         let now = world.now;
         let number = world.number();
-        let acceptance = Acceptance {
-            instance: id.clone(),
-            run: RunNumber(u64::try_from(now.as_micros()).unwrap_or(1)),
-            nonce: StartNonce(Uuid::from_u128(number.into())),
-            name: O::NAME.into(),
+        let acceptance = Acceptance::new(
+            id.clone(),
+            RunNumber(u64::try_from(now.as_micros()).unwrap_or(1)),
+            StartNonce(Uuid::from_u128(number.into())),
+            O::NAME.into(),
             input,
-            accepted_at: now,
-            reuse: ReusePolicy::RefuseActive,
-            scheduled_for: None,
-            parent: None,
-            version: None,
-            tags: Vec::new(),
-            raised: Vec::new(),
-            trace: None,
-        };
+            now,
+        );
         match world.accept(acceptance) {
             AcceptOutcome::Accepted { .. } => TestInstance::new(self.world.clone(), id),
             AcceptOutcome::Active(row) => panic!("instance {id} exists and is {}", row.status),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use durable_core::machine::codec::EventEncoder;
 use durable_core::machine::model::{
     Acceptance, CallNumber, Command, CommitNumber, Envelope, EnvelopeId, Event, EventKind,
-    EventSeq, ExecutionKey, ExecutionNumber, Fence, InstanceId, PartitionId, Payload, ReusePolicy,
-    RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp, WorkerId,
+    EventSeq, ExecutionKey, ExecutionNumber, Fence, InstanceId, PartitionId, Payload, RunNumber,
+    RuntimeStatus, StartNonce, StatusRow, Timestamp, WorkerId,
 };
 use durable_core::machine::store::{
     ArrivalPosition, Arrivals, Begins, Commit, Consumed, Head, HistoryAppend, InstanceWrite,
@@ -49,21 +49,14 @@ pub(crate) fn member(worker: WorkerId) -> Member {
 }
 
 pub(crate) fn start(text: &str, nonce: u128) -> Acceptance {
-    Acceptance {
-        instance: id(text),
-        run: RunNumber(1),
-        nonce: StartNonce(Uuid::from_u128(nonce)),
-        name: "chain".into(),
-        input: Payload::from_json(format!("{{\"order\":{nonce}}}")).expect("JSON"),
-        accepted_at: at(i64::try_from(nonce).expect("small")),
-        reuse: ReusePolicy::RefuseActive,
-        scheduled_for: None,
-        parent: None,
-        version: None,
-        tags: Vec::new(),
-        raised: Vec::new(),
-        trace: None,
-    }
+    Acceptance::new(
+        id(text),
+        RunNumber(1),
+        StartNonce(Uuid::from_u128(nonce)),
+        "chain".into(),
+        Payload::from_json(format!("{{\"order\":{nonce}}}")).expect("JSON"),
+        at(i64::try_from(nonce).expect("small")),
+    )
 }
 
 pub(crate) fn raise(text: &str, envelope: &str) -> Envelope {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use durable_core::machine::codec::encode_row;
 use durable_core::machine::model::{
-    Acceptance, HubName, InstanceId, PartitionId, Payload, ReusePolicy, RunNumber, StartNonce,
-    StatusRow, Timestamp,
+    Acceptance, HubName, InstanceId, PartitionId, Payload, RunNumber, StartNonce, StatusRow,
+    Timestamp,
 };
 use durable_core::machine::store::{
     ArrivalPosition, Begins, Commit, Head, HistoryAppend, InstanceWrite, ListQuery, RowChange,
@@ -46,21 +46,14 @@ fn id(text: &str) -> InstanceId {
 }
 
 fn start(text: &str, input: Payload) -> Acceptance {
-    Acceptance {
-        instance: id(text),
-        run: RunNumber(7),
-        nonce: StartNonce(Uuid::new_v4()),
-        name: "chain".into(),
+    Acceptance::new(
+        id(text),
+        RunNumber(7),
+        StartNonce(Uuid::new_v4()),
+        "chain".into(),
         input,
-        accepted_at: Timestamp::from_micros(1_700_000_000_000_000),
-        reuse: ReusePolicy::RefuseActive,
-        scheduled_for: None,
-        parent: None,
-        version: None,
-        tags: Vec::new(),
-        raised: Vec::new(),
-        trace: None,
-    }
+        Timestamp::from_micros(1_700_000_000_000_000),
+    )
 }
 
 fn large(text: &str) -> Payload {

@@ -182,21 +182,28 @@ pub struct ExecutionKey {
 }
 
 impl ExecutionKey {
+    /// What no other call of any execution has, for one purpose. Stored data depends on it, so it never changes.
+    #[must_use]
+    pub fn digest(&self, purpose: &str, call: CallNumber) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(purpose.as_bytes());
+        hasher.update([0]);
+        hasher.update(self.instance.as_str().as_bytes());
+        hasher.update([0]);
+        hasher.update(self.run.0.to_le_bytes());
+        hasher.update(self.execution.0.to_le_bytes());
+        hasher.update(call.0.to_le_bytes());
+        hasher.finalize().into()
+    }
+
     /// The id of the child that this call of the execution asks for, where the code chose none: the parent's
     /// id, the call, and 80 bits that no other call of any execution gets.
     ///
     /// A parent's id that leaves no room is cut. Stored data depends on it, so it never changes.
     #[must_use]
     pub fn child_id(&self, call: CallNumber) -> InstanceId {
-        let mut hasher = Sha256::new();
-        hasher.update(b"child\0");
-        hasher.update(self.instance.as_str().as_bytes());
-        hasher.update([0]);
-        hasher.update(self.run.0.to_le_bytes());
-        hasher.update(self.execution.0.to_le_bytes());
-        hasher.update(call.0.to_le_bytes());
         let mut tail = format!(":{call}:");
-        for byte in &hasher.finalize()[..10] {
+        for byte in &self.digest("child", call)[..10] {
             let _ = write!(tail, "{byte:02x}");
         }
         let room = limits::INSTANCE_ID_CHARS_MAX - tail.len();

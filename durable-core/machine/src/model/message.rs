@@ -61,6 +61,33 @@ pub struct Acceptance {
 }
 
 impl Acceptance {
+    /// A start at once, of nobody's child, that an active run of the id refuses.
+    #[must_use]
+    pub fn new(
+        instance: InstanceId,
+        run: RunNumber,
+        nonce: StartNonce,
+        name: Arc<str>,
+        input: Payload,
+        accepted_at: Timestamp,
+    ) -> Self {
+        Self {
+            instance,
+            run,
+            nonce,
+            name,
+            input,
+            accepted_at,
+            reuse: ReusePolicy::RefuseActive,
+            scheduled_for: None,
+            parent: None,
+            version: None,
+            tags: Vec::new(),
+            raised: Vec::new(),
+            trace: None,
+        }
+    }
+
     /// Whether it is too early for the run to begin.
     #[must_use]
     pub fn waits_at(&self, now: Timestamp) -> bool {

@@ -14,8 +14,8 @@ use super::run::{Child, Run, Stashed};
 use super::{Core, Partition, rewind};
 use crate::model::{
     Acceptance, CallNumber, ChildCreated, EventKind, ExecutionNumber, Failure, FailureClass, Hold,
-    InstanceId, MessageBody, ParentClose, ParentLink, Payload, ReusePolicy, RunNumber,
-    RuntimeStatus, StartNonce, StatusRow, Timestamp,
+    InstanceId, MessageBody, ParentClose, ParentLink, Payload, RunNumber, RuntimeStatus,
+    StartNonce, StatusRow, Timestamp,
 };
 use crate::store::Begins;
 
@@ -329,21 +329,18 @@ fn terminate(
 
 /// How a child is asked for.
 pub(super) fn start_of_child(run: &Run, at: Timestamp, created: &ChildCreated) -> Acceptance {
+    // The number of its message says that it is the same start: no client asks for it again.
+    let nonce = StartNonce(Uuid::nil());
     Acceptance {
-        instance: created.instance.clone(),
-        run: RunNumber(u64::try_from(at.as_micros()).unwrap_or(1)),
-        // The number of its message says that it is the same start: no client asks for it again.
-        nonce: StartNonce(Uuid::nil()),
-        name: created.name.clone(),
-        input: created.input.clone(),
-        accepted_at: at,
-        reuse: ReusePolicy::default(),
-        scheduled_for: None,
         parent: Some(run.link(created.call, created.detached)),
-        version: None,
-        tags: Vec::new(),
-        trace: None,
-        raised: Vec::new(),
+        ..Acceptance::new(
+            created.instance.clone(),
+            RunNumber(u64::try_from(at.as_micros()).unwrap_or(1)),
+            nonce,
+            created.name.clone(),
+            created.input.clone(),
+            at,
+        )
     }
 }
 

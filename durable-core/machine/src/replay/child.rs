@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use super::action::Action;
-use super::context::{Shared, State, Step, oversized, payload_sentence};
+use super::call::Numbered;
+use super::context::{Shared, State, oversized, payload_sentence};
 use crate::model::{CallNumber, ChildCreated, Failure, InstanceId, ParentClose, Payload};
 
 /// What a start of a child asks for beside name and input.
@@ -20,59 +21,17 @@ pub struct ChildOptions {
 
 /// A child orchestration; resolves to its result.
 #[must_use = "futures do nothing unless awaited"]
-pub struct ChildCall {
-    shared: Arc<Shared>,
-    step: Step<Option<(Arc<str>, Payload, ChildOptions)>>,
-}
-
-impl ChildCall {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        name: Arc<str>,
-        input: Payload,
-        options: ChildOptions,
-    ) -> Self {
-        Self { shared, step: Step::Asking(Some((name, input, options))) }
-    }
-}
+pub struct ChildCall(pub(super) Numbered<(Arc<str>, Payload, ChildOptions)>);
 
 impl Future for ChildCall {
     type Output = Result<Payload, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let mut state = this.shared.lock();
-        match &mut this.step {
-            Step::Asking(asked) => {
-                let Some((name, input, options)) = asked.take() else { return Poll::Pending };
-                if let Err(failure) = fits(&name, &input) {
-                    this.step = Step::Done;
-                    return Poll::Ready(Err(failure));
-                }
-                let created = created(&mut state, &this.shared, name, input, options, Waits::Yes);
-                let call = created.call;
-                state.ask(Action::StartChild(Box::new(created)));
-                state.open(call, cx.waker());
-                this.step = Step::Waiting(call);
-                Poll::Pending
-            }
-            Step::Waiting(call) => {
-                let polled = state.poll(*call, cx.waker());
-                if polled.is_ready() {
-                    this.step = Step::Done;
-                }
-                polled
-            }
-            Step::Done => Poll::Pending,
-        }
-    }
-}
-
-impl Drop for ChildCall {
-    fn drop(&mut self) {
-        if let Step::Waiting(call) = self.step {
-            self.shared.lock().drop_call(call);
-        }
+        self.0.poll(cx, |(name, input, options), state, shared| {
+            fits(&name, &input)?;
+            let created = created(state, shared, name, input, options, Waits::Yes);
+            Ok((created.call, Action::StartChild(Box::new(created))))
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::action::Action;
+use super::call::{ActivityCall, Numbered, Timer};
 use super::child::{self, ChildCall, ChildOptions};
 use crate::model::{
     ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionNumber, ExecutionStarted,
@@ -223,10 +224,7 @@ impl Context {
         input: Payload,
         options: ActivityOptions,
     ) -> ActivityCall {
-        ActivityCall {
-            shared: self.shared.clone(),
-            step: Step::Asking(Some((name.into(), input, options))),
-        }
+        ActivityCall(Numbered::new(self.shared.clone(), (name.into(), input, options)))
     }
 
     /// Starts a child orchestration: created at the first poll, given up when dropped before its result.
@@ -236,7 +234,7 @@ impl Context {
         input: Payload,
         options: ChildOptions,
     ) -> ChildCall {
-        ChildCall::new(self.shared.clone(), name.into(), input, options)
+        ChildCall(Numbered::new(self.shared.clone(), (name.into(), input, options)))
     }
 
     /// Starts a child orchestration that nobody waits for, when this turn is committed.
@@ -255,7 +253,7 @@ impl Context {
 
     /// A timer that fires at or after `due`: set at the first poll, cancelled when dropped before.
     pub fn timer(&self, due: Timestamp) -> Timer {
-        Timer { shared: self.shared.clone(), step: Step::Asking(due) }
+        Timer(Numbered::new(self.shared.clone(), due))
     }
 
     /// A timer that fires this long after now.
@@ -558,110 +556,6 @@ pub(super) fn payload_sentence(what: &str) -> String {
         "{what} is larger than {} MiB; store the data elsewhere and pass a reference",
         limits::PAYLOAD_BYTES_MAX / (1024 * 1024)
     )
-}
-
-pub(super) enum Step<T> {
-    Asking(T),
-    Waiting(CallNumber),
-    Done,
-}
-
-/// An activity call; resolves to the activity's result.
-#[must_use = "futures do nothing unless awaited"]
-pub struct ActivityCall {
-    shared: Arc<Shared>,
-    step: Step<Option<(Arc<str>, Payload, ActivityOptions)>>,
-}
-
-impl ActivityCall {
-    /// Changes the options of a call that was not polled yet.
-    pub fn options(&mut self) -> Option<&mut ActivityOptions> {
-        match &mut self.step {
-            Step::Asking(Some((_, _, options))) => Some(options),
-            Step::Asking(None) | Step::Waiting(_) | Step::Done => None,
-        }
-    }
-}
-
-impl Future for ActivityCall {
-    type Output = Result<Payload, Failure>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let mut state = this.shared.lock();
-        match &mut this.step {
-            Step::Asking(asked) => {
-                let Some((name, input, options)) = asked.take() else { return Poll::Pending };
-                if oversized(&input) {
-                    this.step = Step::Done;
-                    let what = format!("the input of activity {name:?}");
-                    return Poll::Ready(Err(Failure::limit(payload_sentence(&what))));
-                }
-                let call = state.number();
-                state.ask(Action::ScheduleActivity { call, name, input, options });
-                state.open(call, cx.waker());
-                this.step = Step::Waiting(call);
-                Poll::Pending
-            }
-            Step::Waiting(call) => {
-                let polled = state.poll(*call, cx.waker());
-                if polled.is_ready() {
-                    this.step = Step::Done;
-                }
-                polled
-            }
-            Step::Done => Poll::Pending,
-        }
-    }
-}
-
-impl Drop for ActivityCall {
-    fn drop(&mut self) {
-        if let Step::Waiting(call) = self.step {
-            self.shared.lock().drop_call(call);
-        }
-    }
-}
-
-/// A durable timer.
-#[must_use = "futures do nothing unless awaited"]
-pub struct Timer {
-    shared: Arc<Shared>,
-    step: Step<Timestamp>,
-}
-
-impl Future for Timer {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let mut state = this.shared.lock();
-        match this.step {
-            Step::Asking(due) => {
-                let call = state.number();
-                state.ask(Action::CreateTimer { call, due });
-                state.open(call, cx.waker());
-                this.step = Step::Waiting(call);
-                Poll::Pending
-            }
-            Step::Waiting(call) => match state.poll(call, cx.waker()) {
-                Poll::Ready(_) => {
-                    this.step = Step::Done;
-                    Poll::Ready(())
-                }
-                Poll::Pending => Poll::Pending,
-            },
-            Step::Done => Poll::Pending,
-        }
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        if let Step::Waiting(call) = self.step {
-            self.shared.lock().drop_call(call);
-        }
-    }
 }
 
 /// A wait for one external event; resolves to its payload.

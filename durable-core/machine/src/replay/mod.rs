@@ -5,6 +5,7 @@
 //! history through the same path and compares the actions with the recorded decisions.
 
 mod action;
+mod call;
 mod child;
 mod context;
 mod rewind;
@@ -19,8 +20,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 pub use action::Action;
+pub use call::{ActivityCall, Timer};
 pub use child::{ChildCall, ChildOptions};
-pub use context::{ActivityCall, Context, EventWait, Timer};
+pub use context::{Context, EventWait};
 pub use rewind::{Rewound, Step, failures, must_fit};
 pub use waker::ForeignWake;
 use waker::RootWaker;

@@ -223,26 +223,20 @@ impl Clients {
         let input = Payload::of(&script).expect("a script is JSON");
         let start = Start { instance: instance.clone(), input: input.clone(), told: None };
         journal.starts.insert(token, start);
-        let acceptance = Acceptance {
+        let acceptance = Acceptance::new(
             instance,
-            run: RunNumber(0),
-            nonce: StartNonce(uuid::Uuid::from_u64_pair(self.rng.bits(), self.rng.bits())),
-            name: if self.rng.chance(150) { RARE } else { SCRIPTED }.into(),
+            RunNumber(0),
+            StartNonce(uuid::Uuid::from_u64_pair(self.rng.bits(), self.rng.bits())),
+            if self.rng.chance(150) { RARE } else { SCRIPTED }.into(),
             input,
-            accepted_at: Timestamp::MIN,
-            reuse: *self.rng.pick(&[
-                ReusePolicy::RefuseActive,
-                ReusePolicy::UseActive,
-                ReusePolicy::ReplaceActive,
-            ]),
-            scheduled_for: None,
-            parent: None,
-            version: None,
-            tags: Vec::new(),
-            raised: Vec::new(),
-            trace: None,
-        };
-        (token, acceptance)
+            Timestamp::MIN,
+        );
+        let reuse = *self.rng.pick(&[
+            ReusePolicy::RefuseActive,
+            ReusePolicy::UseActive,
+            ReusePolicy::ReplaceActive,
+        ]);
+        (token, Acceptance { reuse, ..acceptance })
     }
 
     fn start(&mut self, instance: InstanceId, journal: &mut Journal) -> Wish {

@@ -86,29 +86,22 @@ impl Serialize for Output<'_> {
 pub(in super::super) mod tests {
     use super::*;
     use durable_machine::model::{
-        Acceptance, Failure, FailureClass, Hold, HoldReason, InstanceId, ReusePolicy, RunNumber,
-        StartNonce, StatusRow, Timestamp,
+        Acceptance, Failure, FailureClass, Hold, HoldReason, InstanceId, RunNumber, StartNonce,
+        StatusRow, Timestamp,
     };
     use uuid::Uuid;
 
     /// Of an instance in this state.
     pub(in super::super::super) fn row(status: RuntimeStatus) -> StatusRow {
         let accepted_at = Timestamp::from_micros(1_767_601_800_999_999);
-        let acceptance = Acceptance {
-            instance: InstanceId::new("a \"b\"").unwrap(),
-            run: RunNumber(1),
-            nonce: StartNonce(Uuid::nil()),
-            name: "Echo".into(),
-            input: Payload::from_json("{\"b\":1,\"a\":1.0}").unwrap(),
+        let acceptance = Acceptance::new(
+            InstanceId::new("a \"b\"").unwrap(),
+            RunNumber(1),
+            StartNonce(Uuid::nil()),
+            "Echo".into(),
+            Payload::from_json("{\"b\":1,\"a\":1.0}").unwrap(),
             accepted_at,
-            reuse: ReusePolicy::default(),
-            scheduled_for: None,
-            parent: None,
-            version: None,
-            tags: Vec::new(),
-            raised: Vec::new(),
-            trace: None,
-        };
+        );
         StatusRow { status, ..StatusRow::pending(&acceptance) }
     }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use durable_machine::codec::encode_row;
 use durable_machine::model::{
-    Acceptance, CommitNumber, Fence, InstanceId, PartitionId, Payload, ReusePolicy, RunNumber,
-    RuntimeStatus, StartNonce, Timestamp,
+    Acceptance, CommitNumber, Fence, InstanceId, PartitionId, Payload, RunNumber, RuntimeStatus,
+    StartNonce, Timestamp,
 };
 use durable_machine::store::{Commit, Head, ListQuery, Remains};
 use futures::executor::block_on;
@@ -128,21 +128,14 @@ fn a_full_disk_stops_writing_until_there_is_room_and_never_reading() {
     let start = |n: u128| {
         let input = Payload::of(&"x".repeat(60_000)).expect("JSON");
         let instance = InstanceId::new(format!("a{n}")).expect("valid");
-        let acceptance = Acceptance {
+        let acceptance = Acceptance::new(
             instance,
-            run: RunNumber(1),
-            nonce: StartNonce(uuid::Uuid::from_u128(n)),
-            name: "ship".into(),
+            RunNumber(1),
+            StartNonce(uuid::Uuid::from_u128(n)),
+            "ship".into(),
             input,
-            accepted_at: Timestamp::default(),
-            reuse: ReusePolicy::default(),
-            scheduled_for: None,
-            parent: None,
-            version: None,
-            tags: Vec::new(),
-            raised: Vec::new(),
-            trace: None,
-        };
+            Timestamp::default(),
+        );
         block_on(store.accept(&acceptance))
     };
     let full = start(1);
@@ -209,21 +202,14 @@ fn a_file_of_an_older_version_is_migrated_with_all_that_is_in_it() {
 /// A file that this makes an older one of.
 fn migrated(as_it_was: &str) {
     let (dir, store) = hub();
-    let one = Acceptance {
-        instance: InstanceId::new("a").expect("an id"),
-        run: RunNumber(1),
-        nonce: StartNonce(uuid::Uuid::from_u128(1)),
-        name: "chain".into(),
-        input: Payload::null(),
-        accepted_at: Timestamp::from_micros(1),
-        reuse: ReusePolicy::RefuseActive,
-        scheduled_for: None,
-        parent: None,
-        version: None,
-        tags: Vec::new(),
-        raised: Vec::new(),
-        trace: None,
-    };
+    let one = Acceptance::new(
+        InstanceId::new("a").expect("an id"),
+        RunNumber(1),
+        StartNonce(uuid::Uuid::from_u128(1)),
+        "chain".into(),
+        Payload::null(),
+        Timestamp::from_micros(1),
+    );
     block_on(store.accept(&one)).expect("accepted");
     drop(store);
     let path = dir.path().join("hub.db");

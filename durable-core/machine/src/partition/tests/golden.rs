@@ -229,21 +229,14 @@ fn statuses() -> Vec<StatusRow> {
 }
 
 fn acceptances() -> Vec<Acceptance> {
-    let plain = Acceptance {
-        instance: id("order 7 \u{1f980}"),
-        run: RunNumber(1_700_000_000_000_001),
-        nonce: StartNonce(Uuid::from_u128(7)),
-        name: "place_order".into(),
-        input: json(r#"{"n":1}"#),
-        accepted_at: AT,
-        reuse: ReusePolicy::RefuseActive,
-        scheduled_for: None,
-        parent: None,
-        version: None,
-        tags: Vec::new(),
-        raised: Vec::new(),
-        trace: None,
-    };
+    let plain = Acceptance::new(
+        id("order 7 \u{1f980}"),
+        RunNumber(1_700_000_000_000_001),
+        StartNonce(Uuid::from_u128(7)),
+        "place_order".into(),
+        json(r#"{"n":1}"#),
+        AT,
+    );
     let full = Acceptance {
         reuse: ReusePolicy::ReplaceActive,
         scheduled_for: Some(AT),

@@ -1,92 +1,66 @@
 //! Events that orchestrators send each other, over one partition and over two.
 
-use super::story::{check, id};
-
-/// Two ids that lie in different partitions of two.
-fn apart() -> (&'static str, &'static str) {
-    let (from, to) = ("sender", "heir");
-    assert_ne!(id(from).partition(2), id(to).partition(2), "choose other names");
-    (from, to)
-}
-
-fn both(story: impl Fn(u16) -> String) {
-    let _ = apart();
-    for partitions in [1, 2] {
-        check(&story(partitions));
-    }
-}
+use super::story::{both, check};
 
 #[test]
 fn an_event_sent_to_another_instance_arrives_once() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   heir wait_sum 6
-            start   sender send {{"to":"heir","events":[1,2,3]}}
-            expect  completed sender
-            expect  completed heir 6
-            expect  unconsumed heir []
-            expect  history sender started sent sent sent completed
-            "#
-        )
-    });
+    both(
+        r#"
+        start   heir wait_sum 6
+        start   sender send {"to":"heir","events":[1,2,3]}
+        expect  completed sender
+        expect  completed heir 6
+        expect  unconsumed heir []
+        expect  history sender started sent sent sent completed
+        "#,
+    );
 }
 
 #[test]
 fn instances_that_answer_each_other_come_to_an_end() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   heir pong {{"to":"sender"}}
-            start   sender ping {{"to":"heir"}}
-            expect  completed sender 6
-            expect  completed heir 5
-            "#
-        )
-    });
+    both(
+        r#"
+        start   heir pong {"to":"sender"}
+        start   sender ping {"to":"heir"}
+        expect  completed sender 6
+        expect  completed heir 5
+        "#,
+    );
 }
 
 #[test]
 fn messages_that_come_twice_are_taken_once() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            network doubles
-            start   heir wait_sum 3
-            start   sender send_then_wait {{"to":"heir"}}
-            expect  running heir
-            event   sender go
-            expect  completed heir 3
-            expect  unconsumed heir []
-            "#
-        )
-    });
+    both(
+        r#"
+        network doubles
+        start   heir wait_sum 3
+        start   sender send_then_wait {"to":"heir"}
+        expect  running heir
+        event   sender go
+        expect  completed heir 3
+        expect  unconsumed heir []
+        "#,
+    );
 }
 
 #[test]
 fn a_message_that_was_lost_is_sent_again() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            faults  evict
-            start   heir wait_sum 3
-            network down
-            start   sender send {{"to":"heir","events":[1]}}
-            expect  running heir
-            time    +9s
-            network up
-            expect  running heir
-            time    +1s
-            expect  running heir
-            event   heir add 2
-            expect  completed heir 3
-            "#
-        )
-    });
+    both(
+        r#"
+        faults  evict
+        start   heir wait_sum 3
+        network down
+        start   sender send {"to":"heir","events":[1]}
+        expect  running heir
+        time    +9s
+        network up
+        expect  running heir
+        time    +1s
+        expect  running heir
+        event   heir add 2
+        expect  completed heir 3
+        "#,
+    );
 }
 
 #[test]
@@ -147,33 +121,27 @@ fn a_message_is_not_sent_before_its_commit_however_long_that_takes() {
 
 #[test]
 fn an_event_sent_to_nobody_is_dropped_with_a_word_and_the_next_ones_arrive() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   sender send {{"to":"heir","events":[1]}}
-            expect  completed sender
-            start   heir wait_sum 2
-            start   sender-2 send {{"to":"heir","events":[2]}}
-            expect  completed heir 2
-            "#
-        )
-    });
+    both(
+        r#"
+        start   sender send {"to":"heir","events":[1]}
+        expect  completed sender
+        start   heir wait_sum 2
+        start   sender-2 send {"to":"heir","events":[2]}
+        expect  completed heir 2
+        "#,
+    );
 }
 
 #[test]
 fn an_event_sent_to_an_instance_that_has_ended_is_listed_there() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   heir echo 1
-            start   sender send {{"to":"heir","events":[5]}}
-            expect  completed heir 1
-            expect  unconsumed heir [["add",5]]
-            "#
-        )
-    });
+    both(
+        r#"
+        start   heir echo 1
+        start   sender send {"to":"heir","events":[5]}
+        expect  completed heir 1
+        expect  unconsumed heir [["add",5]]
+        "#,
+    );
 }
 
 #[test]

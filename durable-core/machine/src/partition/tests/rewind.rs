@@ -1,6 +1,6 @@
 //! Failed instances that are rewound: what succeeded stays, what failed is done again.
 
-use super::story::{check, told};
+use super::story::{both, check, told};
 
 #[test]
 fn what_failed_is_done_again_and_what_succeeded_is_not() {
@@ -327,129 +327,107 @@ fn what_has_taken_back_what_it_did_is_not_repeated() {
     );
 }
 
-/// Two ids that lie in different partitions of two: told over one partition and over two.
-fn both(story: impl Fn(u16) -> String) {
-    for partitions in [1, 2] {
-        check(&story(partitions));
-    }
-}
-
 #[test]
 fn children_that_failed_are_rewound_with_their_parent() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   mother family {{"left":{{"name":"chain","input":1,"id":"baby"}},"right":{{"name":"echo","input":7}}}}
-            expect  call own
-            expect  call a
-            answer  own ok 1
-            answer  a ok 2
-            expect  call b
-            answer  b failed Busy
-            expect  failed baby Busy
-            expect  failed mother Busy
-            rewind  mother
-            expect  running mother
-            expect  call b
-            answer  b ok 3
-            expect  call c
-            answer  c ok 4
-            expect  completed baby 4
-            expect  completed mother [1,4,7]
-            "#
-        )
-    });
+    both(
+        r#"
+        start   mother family {"left":{"name":"chain","input":1,"id":"baby"},"right":{"name":"echo","input":7}}
+        expect  call own
+        expect  call a
+        answer  own ok 1
+        answer  a ok 2
+        expect  call b
+        answer  b failed Busy
+        expect  failed baby Busy
+        expect  failed mother Busy
+        rewind  mother
+        expect  running mother
+        expect  call b
+        answer  b ok 3
+        expect  call c
+        answer  c ok 4
+        expect  completed baby 4
+        expect  completed mother [1,4,7]
+        "#,
+    );
 }
 
 #[test]
 fn a_child_that_ended_with_its_parent_begins_again() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   mother family {{"left":{{"name":"call","input":1,"id":"baby"}},"right":{{"name":"echo","input":7}}}}
-            expect  call own
-            expect  call ship
-            answer  own failed Busy
-            expect  failed mother Busy
-            expect  terminated baby
-            rewind  mother
-            expect  call own
-            expect  call ship
-            answer  own ok 1
-            answer  ship ok 4
-            expect  completed mother [1,4,7]
-            "#
-        )
-    });
+    both(
+        r#"
+        start   mother family {"left":{"name":"call","input":1,"id":"baby"},"right":{"name":"echo","input":7}}
+        expect  call own
+        expect  call ship
+        answer  own failed Busy
+        expect  failed mother Busy
+        expect  terminated baby
+        rewind  mother
+        expect  call own
+        expect  call ship
+        answer  own ok 1
+        answer  ship ok 4
+        expect  completed mother [1,4,7]
+        "#,
+    );
 }
 
 #[test]
 fn a_child_that_went_on_by_itself_is_waited_for_again() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   mother family {{"left":{{"name":"call","input":1,"id":"baby","abandon":true}},"right":{{"name":"echo","input":7}}}}
-            expect  call own
-            expect  call ship
-            answer  own failed Busy
-            expect  failed mother Busy
-            expect  running baby
-            rewind  mother
-            expect  call own
-            answer  own ok 1
-            answer  ship ok 4
-            expect  completed baby 4
-            expect  completed mother [1,4,7]
-            "#
-        )
-    });
+    both(
+        r#"
+        start   mother family {"left":{"name":"call","input":1,"id":"baby","abandon":true},"right":{"name":"echo","input":7}}
+        expect  call own
+        expect  call ship
+        answer  own failed Busy
+        expect  failed mother Busy
+        expect  running baby
+        rewind  mother
+        expect  call own
+        answer  own ok 1
+        answer  ship ok 4
+        expect  completed baby 4
+        expect  completed mother [1,4,7]
+        "#,
+    );
 }
 
 #[test]
 fn what_a_child_that_went_on_by_itself_has_said_meanwhile_is_heard() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   mother family {{"left":{{"name":"call","input":1,"id":"baby","abandon":true}},"right":{{"name":"echo","input":7}}}}
-            expect  call own
-            expect  call ship
-            answer  own failed Busy
-            expect  failed mother Busy
-            answer  ship ok 4
-            expect  completed baby 4
-            rewind  mother
-            expect  call own
-            answer  own ok 1
-            expect  completed mother [1,4,7]
-            "#
-        )
-    });
+    both(
+        r#"
+        start   mother family {"left":{"name":"call","input":1,"id":"baby","abandon":true},"right":{"name":"echo","input":7}}
+        expect  call own
+        expect  call ship
+        answer  own failed Busy
+        expect  failed mother Busy
+        answer  ship ok 4
+        expect  completed baby 4
+        rewind  mother
+        expect  call own
+        answer  own ok 1
+        expect  completed mother [1,4,7]
+        "#,
+    );
 }
 
 #[test]
 fn a_child_that_was_rewound_alone_tells_nobody_until_its_parent_is() {
-    both(|partitions| {
-        format!(
-            r#"
-            partitions {partitions}
-            start   mother family {{"left":{{"name":"call","input":1,"id":"baby"}},"right":{{"name":"echo","input":7}}}}
-            expect  call own
-            expect  call ship
-            answer  own ok 1
-            answer  ship failed Busy
-            expect  failed mother Busy
-            rewind  baby
-            expect  call ship
-            answer  ship ok 4
-            expect  completed baby 4
-            expect  failed mother Busy
-            rewind  mother
-            expect  completed mother [1,4,7]
-            "#
-        )
-    });
+    both(
+        r#"
+        start   mother family {"left":{"name":"call","input":1,"id":"baby"},"right":{"name":"echo","input":7}}
+        expect  call own
+        expect  call ship
+        answer  own ok 1
+        answer  ship failed Busy
+        expect  failed mother Busy
+        rewind  baby
+        expect  call ship
+        answer  ship ok 4
+        expect  completed baby 4
+        expect  failed mother Busy
+        rewind  mother
+        expect  completed mother [1,4,7]
+        "#,
+    );
 }

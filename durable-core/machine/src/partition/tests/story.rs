@@ -49,6 +49,16 @@ use crate::store::{
 
 const BEGINNING: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
+/// Tells a story over one partition, and over two in which its instances lie apart.
+pub(super) fn both(story: &str) {
+    for [one, other] in [["mother", "baby"], ["sender", "heir"]] {
+        assert_ne!(id(one).partition(2), id(other).partition(2), "choose other names");
+    }
+    for partitions in [1, 2] {
+        check(&format!("partitions {partitions}\n{story}"));
+    }
+}
+
 /// Tells a story in every way in which it has to come out the same.
 pub(super) fn check(story: &str) {
     let steps = steps(story);
@@ -833,12 +843,6 @@ impl World {
         let serial = self.serial();
         let micros = u64::try_from(self.now.as_micros()).expect("after 1970");
         let acceptance = Acceptance {
-            instance: instance_id.clone(),
-            run: RunNumber(micros + u64::try_from(serial).expect("few")),
-            nonce: StartNonce(uuid::Uuid::from_u128(serial)),
-            name: name.into(),
-            input: json(if input.is_empty() { "null" } else { input }),
-            accepted_at: self.now,
             reuse: match reuse {
                 None | Some("refuse") => ReusePolicy::RefuseActive,
                 Some("use") => ReusePolicy::UseActive,
@@ -846,11 +850,15 @@ impl World {
                 Some(other) => panic!("reuse {other}"),
             },
             scheduled_for,
-            parent: None,
-            version: None,
-            tags: Vec::new(),
             raised,
-            trace: None,
+            ..Acceptance::new(
+                instance_id.clone(),
+                RunNumber(micros + u64::try_from(serial).expect("few")),
+                StartNonce(uuid::Uuid::from_u128(serial)),
+                name.into(),
+                json(if input.is_empty() { "null" } else { input }),
+                self.now,
+            )
         };
         let ticket = self.ticket();
         let fresh =
