@@ -1,6 +1,7 @@
 //! How requests come in.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{OriginalUri, Request, State};
@@ -32,7 +33,8 @@ impl ManagementApi {
 
     /// All there is, for a listener of its own at this address: the routes under their
     /// [`path`](super::ManagementApiBuilder::path), in any casing; [`health`](Self::health); and, on a loopback
-    /// address, those of [`rpc_router`](Self::rpc_router) under `/durabletask`.
+    /// address, those of [`rpc_router`](Self::rpc_router) under `/durabletask`, unless they have a [port of their
+    /// own](super::ManagementApiBuilder::rpc_port).
     ///
     /// Other routes go in front of it: `Router::new().route(…).fallback_service(api.app(address)?)`.
     ///
@@ -47,17 +49,29 @@ impl ManagementApi {
                  loopback address"
             )));
         }
-        let api = self.clone();
+        let mut mounts = vec![(self.settings.path.clone(), Mount::Public)];
+        if local && self.settings.rpc.is_none() {
+            mounts.push((RPC_PATH.to_owned(), Mount::Rpc));
+        }
+        Ok(Router::new().merge(self.health()).merge(self.serving(mounts)))
+    }
+
+    /// What a port of their own has for client libraries of other languages, and nothing else.
+    pub(super) fn rpc_app(&self) -> Router {
+        self.serving(vec![(RPC_PATH.to_owned(), Mount::Rpc)])
+    }
+
+    /// The routes under each of these bases, in any casing.
+    fn serving(&self, mounts: Vec<(String, Mount)>) -> Router {
+        let (api, mounts) = (self.clone(), Arc::new(mounts));
         let serve = move |request: Request| {
-            let api = api.clone();
+            let (api, mounts) = (api.clone(), Arc::clone(&mounts));
             async move {
                 let path = request.uri().path();
-                let mounts = [(api.settings.path.as_str(), Mount::Public), (RPC_PATH, Mount::Rpc)];
-                let mount =
-                    mounts.into_iter().filter(|(_, mount)| local || *mount == Mount::Public);
-                let below =
-                    |(base, mount)| below(path, base).map(|below| (below.to_owned(), mount));
-                match mount.filter_map(below).next() {
+                let below = |(base, mount): &(String, Mount)| {
+                    below(path, base).map(|below| (below.to_owned(), *mount))
+                };
+                match mounts.iter().find_map(below) {
                     Some((below, mount)) => {
                         let uri = request.uri().clone();
                         api.serve(mount, &below, uri, request).await
@@ -66,7 +80,7 @@ impl ManagementApi {
                 }
             }
         };
-        Ok(Router::new().merge(self.health()).fallback(serve))
+        Router::new().fallback(serve)
     }
 
     fn mounted<S: Clone + Send + Sync + 'static>(&self, mount: Mount) -> Router<S> {

@@ -10,6 +10,7 @@ use super::host::Named;
 use super::key::Key;
 use super::links::{CheckStatusPayload, Links, Opener};
 use super::path::encoded;
+use super::rpc::base_url;
 
 /// Stands in links for the id that a library puts there.
 const PLACEHOLDER: &str = "INSTANCEID";
@@ -61,8 +62,8 @@ impl ManagementApi {
     /// What client libraries of other languages have to be given, for the [public
     /// URL](super::ManagementApiBuilder::public_url) or the [listen](super::ManagementApiBuilder::listen) address.
     ///
-    /// On a loopback address libraries are led to `/durabletask/`, where [`app`](Self::app) serves them without a
-    /// key.
+    /// Libraries are led to their [own port](super::ManagementApiBuilder::rpc_port) if they have one and else, on a
+    /// loopback address, to `/durabletask/`, where [`app`](Self::app) serves them without a key.
     #[must_use]
     pub fn client_binding(&self) -> ClientBinding {
         let settings = &self.settings;
@@ -75,9 +76,10 @@ impl ManagementApi {
         let and = if required.is_empty() { "" } else { "&" };
         let hub = self.hub();
         let local = settings.hosts.listen.is_none_or(|listen| listen.ip().is_loopback());
-        let rpc_base_url = match local {
-            true => settings.hosts.here(&Named::Nothing, RPC_PATH) + "/",
-            false => format!("{base}/"),
+        let rpc_base_url = match settings.rpc {
+            Some(rpc) => base_url(rpc),
+            None if local => settings.hosts.here(&Named::Nothing, RPC_PATH) + "/",
+            None => format!("{base}/"),
         };
         ClientBinding {
             creation_urls: CreationUrls {

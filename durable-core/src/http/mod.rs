@@ -51,6 +51,8 @@ mod redacted;
 mod refusal;
 mod request;
 mod route;
+mod rpc;
+mod serve;
 mod settings;
 mod signature;
 mod time;
@@ -65,6 +67,8 @@ pub use binding::{ClientBinding, CreationUrls};
 pub use durable_client::{DurableClient, WaitOptions};
 pub use links::CheckStatusPayload;
 pub use redacted::redacted_url;
+pub use rpc::RpcListener;
+pub use serve::serve;
 pub use settings::{HttpLimits, InvalidSetting, ManagementApiBuilder};
 pub use signature::LinkRights;
 

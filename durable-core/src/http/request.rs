@@ -101,7 +101,11 @@ impl ManagementApi {
         let hosts = &self.settings.hosts;
         let (own, base) = match mount {
             Mount::Public => (hosts.base(&named, mounted), hosts.base(&named, mounted)),
-            Mount::Rpc => (hosts.here(&named, mounted), hosts.base(&named, &self.settings.path)),
+            Mount::Rpc => {
+                // A port of its own is not where everybody's way in is.
+                let public = if self.settings.rpc.is_some() { &Named::Nothing } else { &named };
+                (hosts.here(&named, mounted), hosts.base(public, &self.settings.path))
+            }
         };
         let query_of_own = uri.query().map_or_else(String::new, |query| format!("?{query}"));
         let ask = Ask {

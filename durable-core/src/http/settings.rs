@@ -12,6 +12,7 @@ use super::ManagementApi;
 use super::health::MetricsText;
 use super::host::{Hosts, PublicUrl};
 use super::key::Key;
+use super::rpc::RpcListener;
 use super::signature::Secret;
 use crate::Client;
 
@@ -49,6 +50,14 @@ pub struct HttpLimits {
     /// How long a request may wait for an instance: who asks for more is answered then, with the links.
     /// Default one hour.
     pub wait: Duration,
+    /// Connections at once, where [`serve`](super::serve) or an [`RpcListener`] has the listener; the next one
+    /// waits until one is closed. Default 2000.
+    pub connections: usize,
+    /// How long the head of a request may take there, the wait for its beginning included; then the connection
+    /// is closed. Default 30 s.
+    pub header_time: Duration,
+    /// How long requests under way are waited for there, when it ends. Default 5 s.
+    pub closing: Duration,
 }
 
 impl Default for HttpLimits {
@@ -62,6 +71,9 @@ impl Default for HttpLimits {
             page: 1000,
             waiting: 1000,
             wait: Duration::from_secs(60 * 60),
+            connections: 2000,
+            header_time: Duration::from_secs(30),
+            closing: Duration::from_secs(5),
         }
     }
 }
@@ -104,6 +116,8 @@ pub(super) struct Settings {
     pub(super) replaces_active: bool,
     pub(super) activity_inputs: bool,
     pub(super) metrics: Option<MetricsText>,
+    /// Where client libraries are served on a port of their own.
+    pub(super) rpc: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -129,6 +143,7 @@ impl ManagementApiBuilder {
             replaces_active: false,
             activity_inputs: false,
             metrics: None,
+            rpc: None,
         };
         Self { client, settings, public_url: None, keys: Vec::new(), secrets: Vec::new(), limits }
     }
@@ -153,6 +168,13 @@ impl ManagementApiBuilder {
     /// The address that the program listens on.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.settings.hosts.listen = Some(address);
+        self
+    }
+
+    /// The port that client libraries of other languages have for themselves: the [document for
+    /// them](ManagementApi::client_binding) leads there, and [`app`](ManagementApi::app) has no routes for them.
+    pub fn rpc_port(mut self, rpc: &RpcListener) -> Self {
+        self.settings.rpc = Some(rpc.address());
         self
     }
 
@@ -275,6 +297,9 @@ impl ManagementApiBuilder {
         settings.path = path.to_owned();
         if limits.page == 0 {
             return wrong("a page has at least one instance".into());
+        }
+        if limits.connections == 0 {
+            return wrong("a listener has at least one connection".into());
         }
         settings.secrets = secrets.iter().filter_map(|secret| Secret::new(secret)).collect();
         settings.keys = keys.into_iter().map(Key::new).collect();

@@ -17,6 +17,7 @@ mod random;
 mod routes;
 mod security;
 mod server;
+mod serving;
 mod starting;
 mod status;
 mod tcp;
