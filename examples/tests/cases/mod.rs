@@ -4,6 +4,8 @@ mod circuit_breaker;
 mod documentation;
 mod fan_out;
 mod hello;
+mod http;
+mod http_api;
 mod monitor;
 mod order;
 mod order_azure;
@@ -21,6 +23,9 @@ mod children_example;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/circuit_breaker.rs"]
 mod circuit_breaker_example;
+#[allow(dead_code, reason = "its program is run as a process")]
+#[path = "../../examples/http_api/orchestrators.rs"]
+mod http_api_orchestrators;
 #[allow(dead_code, reason = "its program is run as a process")]
 #[path = "../../examples/monitor.rs"]
 mod monitor_example;
