@@ -40,12 +40,17 @@ DENY := $(DENY_ROOT)/bin/cargo-deny
 EMULATOR := durable-azure/emulator
 EMULATOR_STAMP := $(EMULATOR)/node_modules/.installed
 
-.PHONY: help test fmt fmt-check lint doc deny emulator unit doctest package simulate kill soak tools clean-tools
+# Microsoft's client libraries, which drive the server of the examples. One stamp for each language.
+LIBRARIES := examples/tests/clients
+LIBRARY_NODE := $(LIBRARIES)/node_modules/.installed
+LIBRARY_PYTHON := $(LIBRARIES)/.venv/.installed
+
+.PHONY: help test fmt fmt-check lint doc deny emulator clients unit doctest package simulate kill soak tools clean-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-test: fmt-check deny lint doc doctest emulator unit package simulate ## Everything a change must pass: fmt-check, deny, lint, doc, doctest, emulator, unit, package, simulate
+test: fmt-check deny lint doc doctest emulator clients unit package simulate ## Everything a change must pass: fmt-check, deny, lint, doc, doctest, emulator, clients, unit, package, simulate
 
 fmt: ## Format the sources
 	$(STEP) "Format" cargo fmt --all
@@ -73,7 +78,20 @@ $(EMULATOR_STAMP): $(addprefix $(EMULATOR)/,package.json package-lock.json .npmr
 	$(STEP) "Storage emulator" npm ci --prefix $(EMULATOR)
 	@touch $@
 
-unit: emulator ## Run all tests
+clients: $(LIBRARY_NODE) $(LIBRARY_PYTHON) ## Install the client libraries that drive the HTTP server in tests
+
+$(LIBRARY_NODE): $(addprefix $(LIBRARIES)/,package.json package-lock.json .npmrc)
+	$(STEP) "Client library for JavaScript" npm ci --prefix $(LIBRARIES)
+	@touch $@
+
+$(LIBRARY_PYTHON): $(LIBRARIES)/requirements.txt
+	@python3 -m venv --clear $(LIBRARIES)/.venv
+	$(STEP) "Client library for Python" $(LIBRARIES)/.venv/bin/pip install --quiet --no-deps \
+		--disable-pip-version-check --requirement $<
+	@$(LIBRARIES)/.venv/bin/pip check --disable-pip-version-check
+	@touch $@
+
+unit: emulator clients ## Run all tests
 	$(STEP) "Tests" cargo nextest run $(WORKSPACE) $(NEXTEST_FLAGS)
 
 # Cargo packages and compiles the crates together, so that they may depend on each other before any of

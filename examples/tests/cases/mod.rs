@@ -1,6 +1,7 @@
 mod approval;
 mod children;
 mod circuit_breaker;
+mod client_libraries;
 mod documentation;
 mod fan_out;
 mod hello;

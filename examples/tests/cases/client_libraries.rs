@@ -1,0 +1,106 @@
+//! Microsoft's client libraries drive our server. The checks are in `tests/clients`; here is which there have to be.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::http::Api;
+use super::program;
+
+/// What both libraries are held to.
+const BOTH: [&str; 27] = [
+    "start_without_id_and_input",
+    "start_with_id_and_input",
+    "start_with_falsy_inputs",
+    "start_with_a_version",
+    "ids_with_blanks_letters_and_signs",
+    "start_of_an_unknown_name",
+    "start_under_an_id_that_is_in_use",
+    "start_of_each_orchestrator",
+    "status_with_every_option",
+    "status_of_nobody",
+    "list_by_status_and_time",
+    "event_with_a_value",
+    "event_without_a_value",
+    "event_for_nobody",
+    "terminate_with_a_reason",
+    "suspend_and_resume",
+    "rewind_until_it_succeeds",
+    "rewind_of_what_has_not_failed",
+    "purge_of_one",
+    "purge_of_what_runs",
+    "purge_by_status_and_time",
+    "links_of_a_check_status_response",
+    "links_of_a_management_payload",
+    "wait_for_what_completes",
+    "wait_for_what_fails_or_is_terminated",
+    "wait_for_what_takes_too_long",
+    "entities_are_not_there",
+];
+
+const JAVASCRIPT: [&str; 2] = ["status_of_another_hub", "list_of_all_follows_every_page"];
+
+const PYTHON: [&str; 5] = [
+    "list_of_all_is_one_page",
+    "list_by_prefix",
+    "restart_with_a_new_id",
+    "restart_with_the_same_id",
+    "restart_of_nobody",
+];
+
+/// A key that no URL takes as it is.
+const KEY: &str = "k y&=/+%";
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// A script drives a server of its own, and all these checks are passed by this version of the library.
+#[track_caller]
+fn drives(program: &Path, installed: &str, script: &[&str], library: &str, checks: &[&str]) {
+    let stamp = clients().join(installed);
+    assert!(stamp.exists(), "{library} is not installed: run `make clients`");
+    let folder = tempfile::tempdir().expect("a folder");
+    let api = Api::start(folder.path(), &["--key", KEY]);
+    let mut command = Command::new(program);
+    command
+        .arg(clients().join(script[0]))
+        .arg(folder.path().join("client-binding.json"))
+        .arg(folder.path())
+        .args(&script[1..])
+        // Without it the library for JavaScript takes another origin than that of the document.
+        .env("WEBSITE_HOSTNAME", api.address.to_string())
+        .env("NO_PROXY", "*")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let ran = program::wait(child);
+    assert!(ran.status.success(), "{ran}");
+    assert!(ran.stdout.starts_with(&format!("by {library}\n")), "{ran}");
+    let passed: BTreeSet<_> =
+        ran.stdout.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
+    let wanted: BTreeSet<_> = BOTH.iter().chain(checks).copied().collect();
+    assert_eq!(passed, wanted, "{ran}");
+    let stopped = api.stop();
+    assert!(stopped.status.success(), "{stopped}");
+}
+
+#[test]
+fn the_library_for_javascript_on_the_port_for_it() {
+    let (node, installed) = (Path::new("node"), "node_modules/.installed");
+    drives(node, installed, &["drive.js", "rpc"], "durable-functions 3.5.0", &JAVASCRIPT);
+}
+
+#[test]
+fn the_library_for_javascript_on_the_links_alone() {
+    let (node, installed) = (Path::new("node"), "node_modules/.installed");
+    drives(node, installed, &["drive.js", "templates"], "durable-functions 3.5.0", &JAVASCRIPT);
+}
+
+#[test]
+fn the_library_for_python() {
+    let python = clients().join(".venv/bin/python");
+    let installed = ".venv/.installed";
+    drives(&python, installed, &["drive.py"], "azure-functions-durable 1.7.0", &PYTHON);
+}
