@@ -20,6 +20,10 @@ KILLS ?= 200
 # How long `make soak` goes on.
 MINUTES ?= 10
 
+# How many clients start how many instances over HTTP in `make load`.
+CLIENTS ?= 200
+INSTANCES ?= 20000
+
 # The crates for the registry, in the order they depend on each other.
 PUBLISHED := durable-machine durable-core-macros durable-core
 
@@ -45,7 +49,7 @@ LIBRARIES := examples/tests/clients
 LIBRARY_NODE := $(LIBRARIES)/node_modules/.installed
 LIBRARY_PYTHON := $(LIBRARIES)/.venv/.installed
 
-.PHONY: help test fmt fmt-check lint doc deny emulator clients unit doctest package simulate kill soak tools clean-tools
+.PHONY: help test fmt fmt-check lint doc deny emulator clients unit doctest package simulate kill soak load tools clean-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -118,6 +122,11 @@ soak: emulator ## Kill and stop workers on a misbehaving Azure hub, run after ru
 	$(STEP) "Chaos for $(MINUTES) minutes" env DURABLE_CHAOS_MINUTES=$(MINUTES) \
 		cargo test --release $(LOCKED) -p durable-azure --all-features --test all \
 		chaos::workers -- --nocapture
+
+load: ## Start and poll instances over HTTP: make load [CLIENTS=n] [INSTANCES=n]
+	$(STEP) "$(INSTANCES) instances by $(CLIENTS) clients" \
+		env DURABLE_HTTP_LOAD=$(CLIENTS)x$(INSTANCES) cargo test --release $(LOCKED) \
+		-p durable-examples --all-features --test all http_load:: -- --nocapture
 
 tools: $(DENY) ## Install the tools that `make test` needs and a Rust toolchain lacks
 

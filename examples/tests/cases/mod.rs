@@ -7,6 +7,7 @@ mod fan_out;
 mod hello;
 mod http;
 mod http_api;
+mod http_load;
 mod monitor;
 mod order;
 mod order_azure;
