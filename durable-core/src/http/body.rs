@@ -13,6 +13,9 @@ pub(super) const TOO_LARGE: Refusal =
 const TOO_SLOW: Refusal =
     Refusal::Limit(StatusCode::REQUEST_TIMEOUT, "the body of the request took too long");
 
+/// Bytes for which there is room before they come: a length is soon told.
+const AHEAD: usize = 64 * 1024;
+
 /// Reads a body of at most so many bytes, for at most this long.
 pub(super) async fn read(
     headers: &HeaderMap,
@@ -26,7 +29,7 @@ pub(super) async fn read(
         return Err(TOO_LARGE);
     }
     let whole = async {
-        let mut bytes = Vec::with_capacity(told.unwrap_or(0));
+        let mut bytes = Vec::with_capacity(told.unwrap_or(0).min(AHEAD));
         let mut stream = body.into_data_stream();
         while let Some(chunk) = stream.next().await {
             let chunk =

@@ -129,7 +129,12 @@ fn host(headers: &HeaderMap, uri: &Uri) -> Result<Option<Authority>, NoHost> {
         (None, _) => Ok(uri.authority().cloned()),
         (Some(host), None) => {
             let host: Option<Authority> = host.to_str().ok().and_then(|host| host.parse().ok());
-            host.filter(is_host).map(Some).ok_or(NoHost)
+            let host = host.filter(is_host).ok_or(NoHost)?;
+            // A URL that names one, too, names the same.
+            match uri.authority() {
+                Some(other) if *other != host => Err(NoHost),
+                Some(_) | None => Ok(Some(host)),
+            }
         }
         (Some(_), Some(_)) => Err(NoHost),
     }
@@ -253,6 +258,12 @@ mod tests {
         assert_eq!(hosts.named(&none, &Uri::from_static("/")), Named::Nothing);
         let uri = Uri::from_static("http://localhost:7071/x");
         assert_eq!(hosts.named(&none, &uri), Named::Own("localhost:7071".parse().unwrap()));
+        for (host, own) in
+            [("localhost:7071", true), ("LOCALHOST:7071", true), ("127.0.0.1", false)]
+        {
+            let named = hosts.named(&headers(&[("host", host)]), &uri);
+            assert_eq!(named != Named::Foreign, own, "{host} and {uri}");
+        }
     }
 
     fn crosses(hosts: &Hosts, method: Method, headers: &HeaderMap) -> bool {

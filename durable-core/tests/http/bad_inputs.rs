@@ -1,5 +1,7 @@
 //! Requests that nobody should send, each with its exact answer; and that nothing was started or changed by any.
 
+use durable_core::http::LinkRights;
+use durable_core::prelude::*;
 use serde_json::{Value, json};
 
 use super::server::{Answer, BASE, Server, request};
@@ -357,6 +359,79 @@ async fn strangers_are_told_nothing() {
     bads.push((bad("GET", "/nothing"), 401, Nothing));
     bads.push((bad("POST", "/orchestrators/Unknown"), 401, Nothing));
     bads.push((bad("GET", "/instances/%FF"), 401, Nothing));
+    check(&server, bads).await;
+}
+
+/// Tokens of links are signed with this.
+const SECRET: [u8; 32] = [7; 32];
+
+#[tokio::test]
+async fn tokens_that_do_not_open_say_nothing() {
+    let server = Server::with(|api| api.key(KEY).signing_secret(SECRET)).await;
+    server.begin("WaitForApproval", "there", json!(1)).await;
+    server.until("there", |now| now.custom_status::<String>().is_ok_and(|s| s.is_some())).await;
+    let all = LinkRights::INSPECT | LinkRights::RAISE | LinkRights::MANAGE;
+    let good = server.token("there", all, days(1)).await;
+    let mut tokens = vec![
+        server.token("other", all, days(1)).await,
+        server.token("There", all, days(1)).await,
+        server.token("there ", all, days(1)).await,
+        server.token("there", all, secs(0)).await,
+        format!("{good},{good}"),
+        good.replacen("riem", "rie", 1),
+        good.replacen("1.", "01.", 1),
+        good.replacen("1.", "2.", 1),
+        good.rsplit_once('.').unwrap().0.to_owned(),
+        KEY.replace(' ', "%20"),
+        "null".to_owned(),
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ0aGVyZSJ9.".to_owned(),
+    ];
+    tokens.extend((0..good.len()).map(|at| {
+        let mut altered = good.clone().into_bytes();
+        altered[at] ^= 1;
+        path_of(&String::from_utf8(altered).unwrap())
+    }));
+    let mut bads = Vec::new();
+    for token in tokens {
+        for (verb, path) in [
+            ("GET", "/instances/there"),
+            ("GET", "/instances/nobody"),
+            ("POST", "/instances/there/terminate"),
+            ("DELETE", "/instances/there"),
+        ] {
+            bads.push((bad(verb, format!("{path}?token={token}")), 401, Nothing));
+        }
+    }
+    // A good one, for what it is not for.
+    for (verb, path) in [
+        ("GET", "/instances"),
+        ("GET", "/instances?instanceIdPrefix=there"),
+        ("DELETE", "/instances?createdTimeFrom=2000-01-01"),
+        ("POST", "/orchestrators/Echo"),
+        ("POST", "/orchestrators/Echo/there"),
+        ("GET", "/instances/nobody"),
+        ("GET", "/instances/nobody/../there"),
+        ("GET", "/instances/nobody%2F..%2Fthere"),
+        ("GET", "/instances/there;/"),
+        ("GET", "/instances/there%00"),
+        ("PUT", "/instances/there"),
+        ("GET", "/openapi.json"),
+        ("GET", "/entities/there/there"),
+    ] {
+        let and = if path.contains('?') { '&' } else { '?' };
+        bads.push((bad(verb, format!("{path}{and}token={good}")), 401, Nothing));
+    }
+    let query = |more: &str| format!("/instances/there?token={good}{more}");
+    bads.push((bad("GET", query("&token=x")), 401, Nothing));
+    bads.push((bad("GET", query("&code=x")), 401, Nothing));
+    bads.push((bad("GET", query("")).with(WITH_KEY), 401, Nothing));
+    bads.push((bad("GET", "/instances/there").with(("authorization", &*good)), 401, Nothing));
+    bads.push((bad("GET", query("&taskHub=other")), 404, Nothing));
+    let elsewhere = bad("POST", format!("/instances/there/restart?token={good}"));
+    bads.push((elsewhere, 403, Message("The link that was shown does not allow this")));
+    let read = server.token("there", LinkRights::READ, days(1)).await;
+    let terminate = bad("POST", format!("/instances/there/terminate?token={read}"));
+    bads.push((terminate, 403, Message("The link that was shown does not allow this")));
     check(&server, bads).await;
 }
 

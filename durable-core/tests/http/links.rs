@@ -4,18 +4,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::FromRequestParts as _;
 use chrono::DateTime;
 use durable_core::MemoryStore;
 use durable_core::http::{
-    CheckStatusPayload, DurableClient, LinkRights, ManagementApi, ManagementApiBuilder,
-    WaitOptions, redacted_url,
+    CheckStatusPayload, LinkRights, ManagementApiBuilder, WaitOptions, redacted_url,
 };
 use durable_core::prelude::*;
 use serde_json::{Value, json};
 
-use super::server::{Answer, BASE, HOST, Server, request};
+use super::server::{Answer, BASE, HOST, Server, request, token_of};
 
 const KEY: &str = "the key of the whole hub";
 const OLD: [u8; 32] = [7; 32];
@@ -48,21 +45,11 @@ async fn server() -> Server {
     Server::with(|api| api.key(KEY).signing_secret(OLD)).await
 }
 
-/// A client as handlers have it, for a request to this host.
-async fn client(api: &ManagementApi) -> DurableClient {
-    let (mut parts, _) = request("GET", "/", &[], Body::empty()).into_parts();
-    DurableClient::from_request_parts(&mut parts, api).await.expect("it never fails")
-}
-
 /// The links of an instance, signed for an hour.
 async fn signed(server: &Server, id: &str, rights: LinkRights) -> CheckStatusPayload {
-    let client = client(&server.api).await.signed(rights, hours(1)).expect("there is a secret");
+    let client =
+        server.client_of_handler().await.signed(rights, hours(1)).expect("there is a secret");
     client.check_status_payload(id).expect("an id")
-}
-
-fn token(links: &CheckStatusPayload) -> String {
-    let (_, token) = links.status_query_get_uri.rsplit_once("&token=").expect("a token");
-    token.to_owned()
 }
 
 /// Each operation on an instance: its link, what it takes, and what the link has to allow.
@@ -153,7 +140,7 @@ async fn answers_to_a_link_have_its_token_in_them_and_never_the_key() {
     let server = server().await;
     server.begin("WaitForApproval", "a", json!(1)).await;
     let links = signed(&server, "a", LinkRights::READ | LinkRights::MANAGE).await;
-    let token = format!("&token={}", token(&links));
+    let token = format!("&token={}", token_of(&links));
     let ask = format!("{}&showInput=false", links.status_query_get_uri);
     assert_eq!(server.follow("GET", &ask, "").await.is(202).header("location"), Some(&*ask));
     server.follow("POST", &links.terminate_post_uri.replace("{text}", "x"), "").await.is(202);
@@ -175,7 +162,7 @@ async fn a_link_never_leads_beyond_its_instance() {
         server.begin("WaitForApproval", id, json!(1)).await;
     }
     let everything = LinkRights::INSPECT | LinkRights::RAISE | LinkRights::MANAGE;
-    let token = token(&signed(&server, "a", everything).await);
+    let token = server.token("a", everything, hours(1)).await;
     for (verb, path) in [
         ("GET", "/instances/b"),
         ("GET", "/instances/A"),
@@ -239,7 +226,7 @@ async fn every_way_to_write_an_id_is_the_id() {
     let server = server().await;
     server.begin("Echo", "a b+é", json!(1)).await;
     server.until_ended("a b+é").await;
-    let token = token(&signed(&server, "a b+é", LinkRights::READ).await);
+    let token = server.token("a b+é", LinkRights::READ, hours(1)).await;
     for path in ["a%20b%2B%C3%A9", "a+b%2b%c3%a9", "%61%20%62%2B%C3%A9/"] {
         server.get(&format!("/INSTANCES/{path}?TOKEN={token}")).await.is(200);
     }
@@ -249,7 +236,7 @@ async fn every_way_to_write_an_id_is_the_id() {
 async fn a_token_that_was_altered_opens_nothing_and_does_not_say_why() {
     let server = server().await;
     server.begin("WaitForApproval", "a", json!(1)).await;
-    let good = token(&signed(&server, "a", LinkRights::READ).await);
+    let good = server.token("a", LinkRights::READ, hours(1)).await;
     let mut bad: Vec<String> = (0..good.len())
         .map(|at| {
             let mut bytes = good.clone().into_bytes();
@@ -302,7 +289,7 @@ async fn a_link_expires() {
     }
     // For no time at all, and for longer than there is a calendar.
     for (time, code) in [(secs(0), 401), (millis(999), 401), (Duration::MAX, 202)] {
-        let client = client(&server.api).await.signed(LinkRights::READ, time).unwrap();
+        let client = server.client_of_handler().await.signed(LinkRights::READ, time).unwrap();
         let link = client.check_status_payload("a").unwrap().status_query_get_uri;
         assert_eq!(server.follow("GET", &link, "").await.status, code, "{time:?}");
     }
@@ -330,7 +317,7 @@ async fn secrets_are_changed_one_after_the_other() {
             let answer = server.get(&format!("/instances/a?token={token}")).await;
             assert_eq!(answer.status, code, "the token of step {at}: {answer:?}");
         }
-        tokens.push(token(&signed(&server, "a", LinkRights::READ).await));
+        tokens.push(server.token("a", LinkRights::READ, hours(1)).await);
     }
 }
 
@@ -362,7 +349,7 @@ async fn where_no_key_is_asked_for_a_link_does_no_more_than_it_says() {
     let server = Server::with(|api| api.signing_secret(OLD)).await;
     server.begin("WaitForApproval", "a", json!(1)).await;
     server.begin("WaitForApproval", "b", json!(1)).await;
-    let token = token(&signed(&server, "a", LinkRights::READ).await);
+    let token = server.token("a", LinkRights::READ, hours(1)).await;
     server.get("/instances/a").await.is(202);
     server.get(&format!("/instances/a?token={token}")).await.is(202);
     server.get(&format!("/instances/b?token={token}")).await.is_empty(401);
@@ -373,7 +360,7 @@ async fn where_no_key_is_asked_for_a_link_does_no_more_than_it_says() {
     // Without a secret it is a parameter like any other that means nothing.
     let none = Server::start().await;
     none.get("/instances?token=1.r.9.00").await.is(200);
-    let why = client(&none.api).await.signed(LinkRights::READ, hours(1)).unwrap_err();
+    let why = none.client_of_handler().await.signed(LinkRights::READ, hours(1)).unwrap_err();
     assert!(why.to_string().contains("signing secret"), "{why}");
 }
 
@@ -392,7 +379,7 @@ async fn a_hub_does_not_open_to_the_links_of_another() {
     for server in [&here, &there] {
         server.begin("WaitForApproval", "a", json!(1)).await;
     }
-    let token = token(&signed(&there, "a", LinkRights::READ).await);
+    let token = there.token("a", LinkRights::READ, hours(1)).await;
     there.get(&format!("/instances/a?token={token}")).await.is(202);
     here.get(&format!("/instances/a?token={token}")).await.is_empty(401);
 }
@@ -403,7 +390,7 @@ async fn a_handler_hands_out_signed_links() {
     server.begin("WaitForApproval", "a", json!(1)).await;
     server.begin("Failing", "failed", json!("secret input")).await;
     server.until_ended("failed").await;
-    let signed = async |rights| client(&server.api).await.signed(rights, hours(1)).unwrap();
+    let signed = async |rights| server.client_of_handler().await.signed(rights, hours(1)).unwrap();
     let reader = signed(LinkRights::READ).await;
     let answer = Answer::from(reader.create_check_status_response("a")).await;
     let link = answer.is(202).header("location").unwrap().to_owned();
@@ -413,7 +400,7 @@ async fn a_handler_hands_out_signed_links() {
     server.follow("POST", &raise, "1").await.is(403);
     // Each instance has a token of its own.
     let other = reader.check_status_payload("failed").unwrap();
-    assert_ne!(token(&other), link.rsplit_once("&token=").unwrap().1);
+    assert_ne!(token_of(&other), link.rsplit_once("&token=").unwrap().1);
     let options = WaitOptions::default;
     for (rights, shown) in [(LinkRights::READ, false), (LinkRights::INSPECT, true)] {
         let client = signed(rights).await;
@@ -466,7 +453,7 @@ async fn keys_tokens_and_secrets_are_printed_nowhere() {
     .await;
     server.begin("WaitForApproval", "a", json!(1)).await;
     let all = LinkRights::INSPECT | LinkRights::RAISE | LinkRights::MANAGE;
-    let client = client(&server.api).await.signed(all, hours(1)).unwrap();
+    let client = server.client_of_handler().await.signed(all, hours(1)).unwrap();
     let links = client.check_status_payload("a").unwrap();
     tracing::info!("{:?} {client:?} {links:?} {:?}", server.api, server.api.client_binding());
     for (verb, link, _) in operations(&links) {
@@ -479,7 +466,7 @@ async fn keys_tokens_and_secrets_are_printed_nowhere() {
         let url = format!("http://{HOST}{BASE}/instances/a?{query}").parse().unwrap();
         tracing::info!("{}", redacted_url(&url));
     }
-    let signature = token(&links).rsplit_once('.').unwrap().1.to_owned();
+    let signature = token_of(&links).rsplit_once('.').unwrap().1.to_owned();
     let log = log.0.lock().unwrap();
     assert!(log.contains("ManagementApi") && log.contains("CheckStatusPayload"), "{log}");
     for hidden in [key, secret, &signature, &format!("{:?}", secret.as_bytes())] {

@@ -97,6 +97,48 @@ async fn point_7_a_token_that_the_server_did_not_write_is_refused() {
 }
 
 #[tokio::test]
+async fn point_7_a_token_is_good_for_the_list_it_came_from() {
+    let server = Server::start().await;
+    for id in ["a1", "a2", "a3"] {
+        server.begin("Sleeper", id, json!(3_600_000)).await;
+        server.until_is(id, RuntimeStatus::Running).await;
+    }
+    let filters = "instanceIdPrefix=a&runtimeStatus=Running,Failed&createdTimeFrom=2020-01-01";
+    let first = server.get(&format!("/instances?top=1&{filters}")).await;
+    let token = first.is(200).header(TOKEN).unwrap().to_owned();
+    let with = async |query: &str, tokens: &[&str]| {
+        let headers: Vec<_> = tokens.iter().map(|token| (TOKEN, *token)).collect();
+        server.call_with("GET", &format!("/instances?{query}"), &headers, Body::empty()).await
+    };
+    // The same filters in other words, another page size, other members shown.
+    for same in [
+        filters,
+        "top=2&showInput=false&runtimeStatus=3,Running&RuntimeStatus=Nonsense&INSTANCEIDPREFIX=%61\
+         &createdTimeFrom=2020-01-01T00:00:00.000Z&taskHub=default",
+    ] {
+        assert_eq!(ids(&with(same, &[&token]).await), ["a2", "a1"], "{same}");
+    }
+    for other in [
+        "",
+        "instanceIdPrefix=a",
+        "instanceIdPrefix=a&runtimeStatus=Running,Failed&createdTimeFrom=2020-01-02",
+        "instanceIdPrefix=a&runtimeStatus=Running&createdTimeFrom=2020-01-01",
+        "instanceIdPrefix=b&runtimeStatus=Running,Failed&createdTimeFrom=2020-01-01",
+        &format!("{filters}&createdTimeTo=2100-01-01"),
+    ] {
+        with(other, &[&token]).await.is_refused_for("continuation token");
+    }
+    for at in 0..token.len() {
+        let mut altered = token.clone().into_bytes();
+        altered[at] ^= 1;
+        let altered = String::from_utf8(altered).unwrap();
+        with(filters, &[&altered]).await.is_refused_for("continuation token");
+    }
+    with(filters, &[&token, &token]).await.is_refused_for("continuation token");
+    assert_eq!(ids(&with(filters, &["", &token]).await).len(), 2);
+}
+
+#[tokio::test]
 async fn point_7_each_filter_leaves_fewer() {
     let server = Server::start().await;
     server.begin("Echo", "Order-1", json!(1)).await;

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::FromRequestParts as _;
 use axum::http::{HeaderMap, Method, Request};
 use axum::response::Response;
-use durable_core::http::{ManagementApi, ManagementApiBuilder};
+use durable_core::http::{
+    CheckStatusPayload, DurableClient, LinkRights, ManagementApi, ManagementApiBuilder,
+};
 use durable_core::prelude::*;
 use durable_core::store::Store;
 use durable_core::{InstanceStatus, MemoryStore};
@@ -92,6 +95,18 @@ impl Server {
         self.send(request(verb, path, &[("content-type", "application/json")], body)).await
     }
 
+    /// The client as a handler has it.
+    pub(crate) async fn client_of_handler(&self) -> DurableClient {
+        let (mut parts, _) = request("GET", "/", &[], Body::empty()).into_parts();
+        DurableClient::from_request_parts(&mut parts, &self.api).await.expect("it never fails")
+    }
+
+    /// The token of a link to this instance, signed for so long.
+    pub(crate) async fn token(&self, id: &str, rights: LinkRights, time: Duration) -> String {
+        let client = self.client_of_handler().await.signed(rights, time).expect("a secret");
+        token_of(&client.check_status_payload(id).expect("an id"))
+    }
+
     /// Starts an orchestrator, by the client.
     pub(crate) async fn begin(&self, name: &str, id: &str, input: Value) {
         self.client.start_by_name(name, &input).id(id).await.expect("it starts");
@@ -131,6 +146,11 @@ impl Server {
     pub(crate) async fn until_ended(&self, id: &str) -> InstanceStatus {
         self.client.instance(id).expect("an id").wait().await.expect("it ends")
     }
+}
+
+pub(crate) fn token_of(links: &CheckStatusPayload) -> String {
+    let (_, token) = links.status_query_get_uri.rsplit_once("&token=").expect("a token");
+    token.to_owned()
 }
 
 pub(crate) fn address() -> SocketAddr {

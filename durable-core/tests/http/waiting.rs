@@ -46,6 +46,23 @@ async fn point_11_what_takes_longer_is_its_links() {
 }
 
 #[tokio::test]
+async fn point_11_what_is_no_number_is_absent_and_nobody_waits() {
+    let server = Server::start().await;
+    for no_number in
+        ["NaN", "nan", "inf", "-inf", "Infinity", "1e3", "0x10", "1,5", "five", "%00", "", "1;2"]
+    {
+        for query in [
+            format!("timeout={no_number}&pollingInterval=1"),
+            format!("timeout=3600&pollingInterval={no_number}"),
+        ] {
+            let path = format!("/orchestrators/WaitForApproval?{query}");
+            let started = server.call("POST", &path, "").await;
+            assert!(started.is(202).json()["id"].is_string(), "{query}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn point_11_numbers_that_make_no_sense_start_nothing() {
     let server = Server::start().await;
     for (query, why) in [

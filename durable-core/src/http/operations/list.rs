@@ -15,6 +15,8 @@ use crate::{InstanceStatus, Instances};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-ms-continuation-token");
 
+const NO_TOKEN: &str = "the continuation token is not one of this list";
+
 /// Instances on a page where nobody asks for a number.
 const PAGE: usize = 100;
 
@@ -27,17 +29,19 @@ const PAGE_TIME: Duration = Duration::from_secs(20);
 
 pub(in super::super) async fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
     let hub = ask.api.hub();
-    let mut after = match ask.headers.get(TOKEN).filter(|token| !token.is_empty()) {
-        None => None,
-        Some(text) => {
-            let read = text.to_str().ok().and_then(|text| token::read(&hub, text));
-            Some(read.ok_or_else(|| Refusal::argument("the continuation token is not one"))?)
+    let query = filtered(ask, ask.api.client.instances());
+    let mut shown_tokens = ask.headers.get_all(TOKEN).iter().filter(|token| !token.is_empty());
+    let mut after = match (shown_tokens.next(), shown_tokens.next()) {
+        (None, _) => None,
+        (Some(text), None) => {
+            let read = text.to_str().ok().and_then(|text| token::read(&hub, query.query(), text));
+            Some(read.ok_or_else(|| Refusal::argument(NO_TOKEN))?)
         }
+        (Some(_), Some(_)) => return Err(Refusal::argument(NO_TOKEN)),
     };
     let asked = ask.query.integer("top").filter(|top| *top > 0);
     let most = asked.map_or(PAGE, |top| usize::try_from(top).unwrap_or(usize::MAX));
     let most = most.min(ask.api.settings.limits.page);
-    let query = filtered(ask, ask.api.client.instances());
     let since = Instant::now();
     let (mut found, mut bytes): (Vec<InstanceStatus>, usize) = (Vec::new(), 0);
     loop {
@@ -54,7 +58,7 @@ pub(in super::super) async fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
     shown.inputs = ask.shows_inputs();
     let bodies: Vec<_> = found.iter().map(|of| StatusBody::new(of, shown, None)).collect();
     let mut response = answer::json(StatusCode::OK, &bodies);
-    let next = after.map(|after| token::write(&hub, after)).unwrap_or_default();
+    let next = after.map(|after| token::write(&hub, query.query(), after)).unwrap_or_default();
     let next = HeaderValue::from_str(&next).unwrap_or(HeaderValue::from_static(""));
     response.headers_mut().insert(TOKEN, next);
     Ok(response)
