@@ -89,16 +89,16 @@ async fn circuit_breaker(
         };
         match (message, breaker.state) {
             (Message::Ask(who), Circuit::Closed { .. }) => {
-                ctx.send_event(who, ANSWERS.as_str(), &Answer::Go)?;
+                ctx.raise_event(who, ANSWERS.as_str(), &Answer::Go)?;
             }
             (Message::Ask(who), Circuit::HalfOpen { probe_until: None }) => {
                 let until = ctx.now() + breaker.open_for;
                 breaker.state = Circuit::HalfOpen { probe_until: Some(until) };
-                ctx.send_event(who, ANSWERS.as_str(), &Answer::Go)?;
+                ctx.raise_event(who, ANSWERS.as_str(), &Answer::Go)?;
             }
             (Message::Ask(who), Circuit::Open { .. } | Circuit::HalfOpen { .. }) => {
                 let answer = Answer::AskAgain { after: breaker.open_for };
-                ctx.send_event(who, ANSWERS.as_str(), &answer)?;
+                ctx.raise_event(who, ANSWERS.as_str(), &answer)?;
             }
             (Message::Called { well: true }, _) => breaker.state = Circuit::Closed { failures: 0 },
             (Message::Called { well: false }, Circuit::Closed { failures }) => {
@@ -122,12 +122,12 @@ async fn circuit_breaker(
 #[orchestrator]
 async fn place_order(ctx: OrchestrationContext, number: u32) -> Result<String, OrchestrationError> {
     loop {
-        ctx.send_event(BREAKER, MESSAGES.as_str(), &Message::Ask(ctx.instance_id().clone()))?;
+        ctx.raise_event(BREAKER, MESSAGES.as_str(), &Message::Ask(ctx.instance_id().clone()))?;
         match ctx.wait_event(ANSWERS).await? {
             Answer::Go => {
                 let called = ctx.call(pay, &number).await;
                 let report = Message::Called { well: called.is_ok() };
-                ctx.send_event(BREAKER, MESSAGES.as_str(), &report)?;
+                ctx.raise_event(BREAKER, MESSAGES.as_str(), &report)?;
                 match called {
                     Ok(receipt) => return Ok(receipt),
                     Err(_) => ctx.sleep(millis(200)).await,

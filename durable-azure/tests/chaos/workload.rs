@@ -150,7 +150,7 @@ pub(super) async fn send(
 ) -> Result<Vec<Done>, OrchestrationError> {
     let done = ctx.call(work, &job).retry(policy()).await?;
     for value in &values {
-        ctx.send_event(to.as_str(), EVENT, value)?;
+        ctx.raise_event(to.as_str(), EVENT, value)?;
     }
     Ok(vec![done])
 }

@@ -289,7 +289,7 @@ impl OrchestrationContext {
     /// # Errors
     ///
     /// Where the instance id or the name breaks a rule, or the payload has no JSON form.
-    pub fn send_event(
+    pub fn raise_event(
         &self,
         instance: impl IntoInstanceId,
         name: impl Into<Arc<str>>,
@@ -308,7 +308,7 @@ impl OrchestrationContext {
         }
         let payload =
             Payload::of(payload).map_err(|error| failed(payload_failure("the payload", &error)))?;
-        self.context.send_event(instance, name.clone(), payload);
+        self.context.raise_event(instance, name.clone(), payload);
         Ok(())
     }
 

@@ -264,7 +264,7 @@ fn values_of_another_shape_are_typed_errors() {
         let output = ctx.call(add, &(1, 2)).await.expect_err("not a number");
         let event = ctx.wait_event::<u8>("number").await.expect_err("not a number");
         let status = ctx.set_custom_status(&"x".repeat(20_000)).expect_err("too large");
-        let sent = ctx.send_event("a/b", "hello", &()).expect_err("not an id");
+        let sent = ctx.raise_event("a/b", "hello", &()).expect_err("not an id");
         Ok([refused, nameless, output, event, status, sent]
             .map(|error| (format!("{:?}", error.class()), error.to_string())))
     });
@@ -298,7 +298,7 @@ fn an_input_of_another_shape_fails_for_good() {
 #[test]
 fn a_returned_limit_error_keeps_what_the_turn_asked_for() {
     let mut story = Story::of(|ctx: OrchestrationContext, (): ()| async move {
-        ctx.send_event("other", "hello", &1)?;
+        ctx.raise_event("other", "hello", &1)?;
         ctx.set_custom_status(&"x".repeat(20_000))?;
         Ok(())
     });

@@ -347,7 +347,7 @@ fn events_between_instances_of_different_workers_arrive_once_and_in_order() {
         registry.register_orchestrator_fn("send", |ctx, to: Vec<String>| async move {
             for n in 0..EACH {
                 for receiver in &to {
-                    ctx.send_event(receiver.as_str(), "n", &n)?;
+                    ctx.raise_event(receiver.as_str(), "n", &n)?;
                 }
                 ctx.call_by_name::<()>("nothing", &()).await?;
             }

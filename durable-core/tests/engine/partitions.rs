@@ -24,7 +24,7 @@ fn registry() -> Registry {
     registry.register_orchestrator_fn("send", |ctx, sender: u32| async move {
         for n in 0..EACH {
             for receiver in 0..RECEIVERS {
-                ctx.send_event(format!("receiver-{receiver}"), "n", &(sender, n))?;
+                ctx.raise_event(format!("receiver-{receiver}"), "n", &(sender, n))?;
             }
             ctx.call_by_name::<()>("nothing", &()).await?;
         }
@@ -88,7 +88,7 @@ async fn what_was_sent_before_a_restart_arrives_promptly_after_it(hub: Hub) {
         let mut registry = Registry::new();
         registry.register_orchestrator_fn("send", |ctx, to: Vec<String>| async move {
             for to in to {
-                ctx.send_event(to, "n", &1)?;
+                ctx.raise_event(to, "n", &1)?;
             }
             Ok(())
         });

@@ -269,7 +269,7 @@ impl Context {
     }
 
     /// Sends an event to another instance. It is delivered once, after this turn is committed.
-    pub fn send_event(&self, instance: InstanceId, name: impl Into<Arc<str>>, input: Payload) {
+    pub fn raise_event(&self, instance: InstanceId, name: impl Into<Arc<str>>, input: Payload) {
         let mut state = self.state();
         if oversized(&input) {
             state.break_with(Failure::limit(payload_sentence("the payload of a sent event")));

@@ -117,7 +117,7 @@ async fn order(ctx: Context) -> Result<Payload, Failure> {
         Either::Left(_)
     );
     if late {
-        ctx.send_event(id("clerk"), "late", Payload::null());
+        ctx.raise_event(id("clerk"), "late", Payload::null());
     } else {
         activity(&ctx, "b").await?;
     }
@@ -608,7 +608,7 @@ fn a_failure_that_a_limit_caused_leaves_nothing_of_its_turn() {
     let mut over = orchestration(|ctx| async move {
         let _ = activity(&ctx, "a").await?;
         for _ in 0..=limits::TURN_ACTIONS_MAX {
-            ctx.send_event(id("clerk"), "x", Payload::null());
+            ctx.raise_event(id("clerk"), "x", Payload::null());
         }
         ctx.event("go").await;
         Ok(Payload::null())

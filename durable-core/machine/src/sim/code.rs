@@ -151,7 +151,7 @@ fn run(ctx: Context, step: Step) -> Child {
             Step::Now => Ok(ctx.now().to_string()),
             Step::Send { to, name, token } => {
                 let payload = Payload::of(&EventToken { event: token }).expect("a number is JSON");
-                ctx.send_event(to, name, payload);
+                ctx.raise_event(to, name, payload);
                 Ok("sent".into())
             }
             Step::Child(child) => {

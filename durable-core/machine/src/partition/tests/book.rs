@@ -465,15 +465,15 @@ fn target(input: &Value) -> InstanceId {
 /// Sends events and ends at once.
 async fn send(ctx: Context, input: Value) -> Outcome {
     for event in input["events"].as_array().expect("a list") {
-        ctx.send_event(target(&input), "add", payload(event));
+        ctx.raise_event(target(&input), "add", payload(event));
     }
     Ok(Payload::null())
 }
 
 async fn send_then_wait(ctx: Context, input: Value) -> Outcome {
-    ctx.send_event(target(&input), "add", payload(&1));
+    ctx.raise_event(target(&input), "add", payload(&1));
     ctx.event("go").await;
-    ctx.send_event(target(&input), "add", payload(&2));
+    ctx.raise_event(target(&input), "add", payload(&2));
     ctx.event("go").await;
     Ok(Payload::null())
 }
@@ -481,7 +481,7 @@ async fn send_then_wait(ctx: Context, input: Value) -> Outcome {
 async fn ping(ctx: Context, input: Value) -> Outcome {
     let mut n = 0;
     for _ in 0..3 {
-        ctx.send_event(target(&input), "ball", payload(&n));
+        ctx.raise_event(target(&input), "ball", payload(&n));
         n = value(&ctx.event("ball").await).as_u64().expect("a number") + 1;
     }
     Ok(payload(&n))
@@ -491,7 +491,7 @@ async fn pong(ctx: Context, input: Value) -> Outcome {
     let mut n = 0;
     for _ in 0..3 {
         n = value(&ctx.event("ball").await).as_u64().expect("a number") + 1;
-        ctx.send_event(target(&input), "ball", payload(&n));
+        ctx.raise_event(target(&input), "ball", payload(&n));
     }
     Ok(payload(&n))
 }
@@ -542,7 +542,7 @@ struct Farewell(Context);
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        self.0.send_event(InstanceId::new("heir").expect("valid"), "add", payload(&7));
+        self.0.raise_event(InstanceId::new("heir").expect("valid"), "add", payload(&7));
         self.0.set_custom_status(payload("from the grave"));
     }
 }
@@ -600,7 +600,7 @@ async fn yields(ctx: Context, _: Value) -> Outcome {
 async fn many_actions(ctx: Context, input: Value) -> Outcome {
     ctx.event("go").await;
     for i in 0..input.as_u64().expect("a number") {
-        ctx.send_event(InstanceId::new("nobody").expect("valid"), "add", payload(&i));
+        ctx.raise_event(InstanceId::new("nobody").expect("valid"), "add", payload(&i));
     }
     ctx.event("go").await;
     Ok(payload("sent"))
@@ -632,7 +632,7 @@ async fn sizes(ctx: Context, input: Value) -> Outcome {
             outcome.map(|_| payload("taken"))
         }
         "event" => {
-            ctx.send_event(InstanceId::new("nobody").expect("valid"), "big", text(bytes));
+            ctx.raise_event(InstanceId::new("nobody").expect("valid"), "big", text(bytes));
             Ok(payload("sent"))
         }
         "failure" => {
@@ -726,7 +726,7 @@ async fn golden(ctx: Context, input: Value) -> Outcome {
         )
         .await;
     if let Err(failure) = &declined {
-        ctx.send_event(
+        ctx.raise_event(
             InstanceId::new("clerk").expect("valid"),
             "declined",
             payload(&failure.kind),
