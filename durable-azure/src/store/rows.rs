@@ -189,6 +189,7 @@ pub(super) fn held(row: &Row, error: &DecodeError) -> Result<StatusRow, StoreErr
         version: None,
         tags: Vec::new(),
         scheduled_for: None,
+        deadline: None,
         expires_at: None,
     })
 }

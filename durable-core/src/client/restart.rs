@@ -49,7 +49,10 @@ impl<T> Restart<T> {
         if run.is_some_and(|run| row.run > run) {
             return Err(ClientError::Replaced(instance));
         }
-        let start = Start::new(client, row.name.clone(), Ok(row.input));
+        let mut start = Start::new(client, row.name.clone(), Ok(row.input));
+        if let Some(deadline) = row.deadline {
+            start = start.time_limit(deadline.limit);
+        }
         match target {
             Target::Generated => start.await,
             Target::Same => start.id(instance).await,

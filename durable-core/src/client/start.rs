@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use durable_machine::model::{
-    Acceptance, Command, Envelope, InstanceId, InvalidName, Payload, ReusePolicy, RunNumber,
-    StartNonce, StatusRow, Timestamp, TraceContext, UnconsumedEvent, limits,
+    Acceptance, Command, Deadline, Envelope, InstanceId, InvalidName, Payload, ReusePolicy,
+    RunNumber, StartNonce, StatusRow, Timestamp, TraceContext, UnconsumedEvent, limits,
 };
 use durable_machine::partition::{Answer, Input};
 use durable_machine::store::AcceptOutcome;
@@ -38,6 +38,7 @@ pub struct Start<T> {
     id: Option<Result<InstanceId, InvalidName>>,
     reuse: ReusePolicy,
     time: Option<Time>,
+    deadline: Option<Time>,
     version: Option<Arc<str>>,
     tags: Vec<(Arc<str>, Arc<str>)>,
     event: Option<Raised>,
@@ -52,7 +53,7 @@ struct Raised {
     payload: Result<Payload, ClientError>,
 }
 
-/// When it shall start, by the hub's clock.
+/// By the hub's clock.
 enum Time {
     At(Timestamp),
     After(Duration),
@@ -67,6 +68,7 @@ impl<T> Start<T> {
             id: None,
             reuse: ReusePolicy::default(),
             time: None,
+            deadline: None,
             version: None,
             tags: Vec::new(),
             event: None,
@@ -116,6 +118,35 @@ impl<T> Start<T> {
     /// Starts it this long from now; otherwise as [`at`](Self::at).
     pub fn delay(mut self, delay: Duration) -> Self {
         self.time = Some(Time::After(delay));
+        self
+    }
+
+    /// The whole run has to have ended this long after it may begin: after the start, or the time that
+    /// [`at`](Self::at) or [`delay`](Self::delay) gives it. If it has not, it fails there with the kind
+    /// `DeadlineExceeded`, whatever it waits for, and also while it is suspended or held.
+    ///
+    /// It is one time for all executions of the run. At the deadline running activities are cancelled, children are
+    /// left as their [`parent_close`](crate::Child::parent_close) says, and no code of the orchestrator runs any
+    /// more: where something has to be taken back, bound the steps by
+    /// [`within`](crate::OrchestrationContext::within) in the code, and let the deadline be later.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// let report = client.start_by_name("report", &7).time_limit(hours(2)).await?;
+    /// let midnight = chrono::Utc::now() + chrono::Duration::hours(9);
+    /// client.start_by_name("report", &8).deadline(midnight).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.deadline = Some(Time::After(limit));
+        self
+    }
+
+    /// The whole run has to have ended by then, by the hub's clock; otherwise as [`time_limit`](Self::time_limit). A
+    /// run whose deadline is over when it may begin fails without running any code.
+    pub fn deadline(mut self, time: DateTime<Utc>) -> Self {
+        self.deadline = Some(Time::At(from_utc(time)));
         self
     }
 
@@ -182,7 +213,9 @@ impl<T> Start<T> {
     }
 
     async fn run(self) -> Result<Handle<T>, ClientError> {
-        let Self { client, name, input, id, mut reuse, time, version, tags, trace, .. } = self;
+        let Self {
+            client, name, input, id, mut reuse, time, deadline, version, tags, trace, ..
+        } = self;
         let input = input?;
         check_labels(version.as_deref(), &tags)?;
         let chosen = id.transpose()?;
@@ -213,9 +246,15 @@ impl<T> Start<T> {
             Time::At(time) => time,
             Time::After(delay) => now.after(delay),
         });
+        let begin = scheduled_for.map_or(now, |due| due.max(now));
+        let deadline = deadline.map(|deadline| match deadline {
+            Time::At(time) => Deadline::at(time, begin),
+            Time::After(limit) => Deadline::after(begin, limit),
+        });
         let acceptance = Acceptance {
             reuse,
             scheduled_for,
+            deadline,
             version,
             tags,
             raised: event.iter().cloned().collect(),

@@ -79,6 +79,13 @@ impl InstanceStatus {
         self.row.scheduled_for.map(to_utc)
     }
 
+    /// When its run has to have ended, where its start gave it a deadline: otherwise it fails with the kind
+    /// `DeadlineExceeded`.
+    #[must_use]
+    pub fn deadline(&self) -> Option<DateTime<Utc>> {
+        self.row.deadline.map(|deadline| to_utc(deadline.at))
+    }
+
     /// The version that its start asked for.
     #[must_use]
     pub fn version(&self) -> Option<&str> {

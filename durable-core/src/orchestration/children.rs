@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use ::futures::future::FusedFuture;
 use durable_machine::model::{
@@ -28,6 +29,7 @@ pub struct Child<T> {
     id: Option<InstanceId>,
     close: Option<ParentClose>,
     retry: Option<RetryPolicy>,
+    time_limit: Option<Duration>,
     attempt: Attempt,
     first_at: Option<Timestamp>,
     step: Step,
@@ -62,6 +64,7 @@ impl<T> Child<T> {
             id: None,
             close: None,
             retry: None,
+            time_limit: None,
             attempt: Attempt::FIRST,
             first_at: None,
             step: Step::Asking,
@@ -92,6 +95,15 @@ impl<T> Child<T> {
         self
     }
 
+    /// How long the child may take from its start to its end, all its executions together. If it has not ended by
+    /// then, it fails with the kind `DeadlineExceeded`, as does this call, and is tried again as
+    /// [`retry`](Self::retry) says. No code of the child runs any more then; see
+    /// [`Start::time_limit`](crate::Start::time_limit).
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
     /// What becomes of the child when nobody waits for it any more, because its parent has ended or this future
     /// was dropped. A child that is awaited is terminated, one that was [detached](Self::detach) goes on, where
     /// nothing else is said.
@@ -118,13 +130,14 @@ impl<T> Child<T> {
         let failed = |failure| CallError::new(Subject::Child(self.name.clone()), failure);
         let input = self.input.map_err(|failure| failed(*failure))?;
         let close = self.close.unwrap_or(ParentClose::Abandon);
-        let options = ChildOptions { id: self.id, close };
+        let options = ChildOptions { id: self.id, close, time_limit: self.time_limit };
         self.context.start_child(self.name.clone(), input, options).map_err(failed)
     }
 
     fn begin(&mut self) -> Result<ChildCall, Failure> {
         let input = self.input.clone().map_err(|failure| *failure)?;
-        let options = ChildOptions { id: self.id.clone(), close: self.close.unwrap_or_default() };
+        let (close, time_limit) = (self.close.unwrap_or_default(), self.time_limit);
+        let options = ChildOptions { id: self.id.clone(), close, time_limit };
         self.first_at.get_or_insert(self.context.now());
         Ok(self.context.child(self.name.clone(), input, options))
     }

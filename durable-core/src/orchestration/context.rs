@@ -76,6 +76,13 @@ impl OrchestrationContext {
         to_utc(self.context.started_at())
     }
 
+    /// When the run has to have ended, where its start gave it a deadline. Nothing of the code runs at that time or
+    /// after it: what has to happen before is bounded by [`within`](Self::within).
+    #[must_use]
+    pub fn deadline(&self) -> Option<DateTime<Utc>> {
+        self.context.deadline().map(to_utc)
+    }
+
     /// The version that the instance's start asked for.
     #[must_use]
     pub fn version(&self) -> Option<Arc<str>> {

@@ -64,6 +64,7 @@ impl Story {
             version: None,
             tags: Vec::new(),
             scheduled_for: None,
+            deadline: None,
             worker_build: None,
             trace: None,
             continues: None,

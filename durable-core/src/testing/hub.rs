@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use durable_machine::model::{Acceptance, InstanceId, Payload, RunNumber, StartNonce};
+use durable_machine::model::{Acceptance, Deadline, InstanceId, Payload, RunNumber, StartNonce};
 use durable_machine::store::AcceptOutcome;
 use uuid::Uuid;
 
@@ -199,8 +199,48 @@ impl TestHub {
     pub fn start_as<O: Orchestrator>(
         &self,
         id: impl IntoInstanceId,
+        orchestrator: O,
+        input: O::Input,
+    ) -> TestInstance<O::Output> {
+        self.begin(id, orchestrator, input, None)
+    }
+
+    /// Starts an orchestrator whose run has to have ended by then, under the next id.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    ///
+    /// #[orchestrator]
+    /// async fn approval(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    ///     Ok(ctx.wait_event("approved").await?)
+    /// }
+    ///
+    /// let hub = TestHub::new().register(approval);
+    /// let late = hub.start_within(days(3), approval, ());
+    /// assert!(late.output().unwrap_err().is("DeadlineExceeded"));
+    /// assert_eq!(hub.elapsed(), days(3));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_within<O: Orchestrator>(
+        &self,
+        time_limit: Duration,
+        orchestrator: O,
+        input: O::Input,
+    ) -> TestInstance<O::Output> {
+        let id = format!("test-{}", self.world().number());
+        self.begin(id, orchestrator, input, Some(time_limit))
+    }
+
+    fn begin<O: Orchestrator>(
+        &self,
+        id: impl IntoInstanceId,
         _orchestrator: O,
         input: O::Input,
+        time_limit: Option<Duration>,
     ) -> TestInstance<O::Output> {
         let id = id.into_instance_id().unwrap_or_else(|error| panic!("{error}"));
         let input = Payload::of(&input)
@@ -216,6 +256,8 @@ impl TestHub {
             input,
             now,
         );
+        let deadline = time_limit.map(|limit| Deadline::after(now, limit));
+        let acceptance = Acceptance { deadline, ..acceptance };
         match world.accept(acceptance) {
             AcceptOutcome::Accepted { .. } => TestInstance::new(self.world.clone(), id),
             AcceptOutcome::Active(row) => panic!("instance {id} exists and is {}", row.status),

@@ -7,6 +7,7 @@ mod blocking;
 mod calls;
 mod children;
 mod client;
+mod deadlines;
 mod eviction;
 mod faults;
 mod faulty;

@@ -104,6 +104,7 @@ pub(crate) fn status_of(key: &ExecutionKey, status: RuntimeStatus, time: Timesta
         version: None,
         tags: vec![("team".into(), "blue".into())],
         scheduled_for: None,
+        deadline: None,
         expires_at: None,
     }
 }

@@ -6,12 +6,13 @@
 //! with the decisions. The model can hold everything that `historyEvents` of the management API shows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionNumber, Failure, InstanceId,
-    Payload, RunNumber, Timestamp,
+    ActivityOptions, CallNumber, Deadline, EnvelopeId, ExecutionKey, ExecutionNumber, Failure,
+    InstanceId, Payload, RunNumber, Timestamp,
 };
 
 /// One entry of a history. Its position is given by the row that holds it.
@@ -45,6 +46,9 @@ pub struct ExecutionStarted {
     /// When it was to start, where that was not at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
+    /// When the run has to have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
     /// Build of the worker that began it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_build: Option<Arc<str>>,
@@ -163,6 +167,9 @@ pub struct ChildCreated {
     /// What becomes of it with its parent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub close: ParentClose,
+    /// How long its run may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit: Option<Duration>,
 }
 
 /// What happened or was decided.

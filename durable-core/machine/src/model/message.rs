@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AttemptKey, EnvelopeId, Failure, InstanceId, MessageNumber, ParentLink, PartitionId, Payload,
-    RunNumber, RuntimeStatus, StartNonce, Timestamp, TraceContext, UnconsumedEvent,
+    AttemptKey, Deadline, EnvelopeId, Failure, InstanceId, MessageNumber, ParentLink, PartitionId,
+    Payload, RunNumber, RuntimeStatus, StartNonce, Timestamp, TraceContext, UnconsumedEvent,
 };
 
 /// What a start does where its instance id exists already.
@@ -43,6 +43,9 @@ pub struct Acceptance {
     /// When it shall start, where that is not at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
+    /// When the run has to have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
     /// Who started it as a child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentLink>,
@@ -80,6 +83,7 @@ impl Acceptance {
             accepted_at,
             reuse: ReusePolicy::RefuseActive,
             scheduled_for: None,
+            deadline: None,
             parent: None,
             version: None,
             tags: Vec::new(),

@@ -2,6 +2,7 @@
 //!
 //! Values only. Everything that is stored or sent is one of these types, encoded by [`crate::codec`].
 
+mod deadline;
 mod event;
 mod failure;
 mod ids;
@@ -12,6 +13,7 @@ mod policy;
 mod status;
 mod time;
 
+pub use deadline::Deadline;
 pub use event::{
     ActivityScheduled, ChildCreated, Event, EventKind, ExecutionStarted, ParentClose, ParentLink,
     Rewind, Succeeded, TraceContext,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Acceptance, EnvelopeId, ExecutionKey, ExecutionNumber, Failure, InstanceId, ParentLink,
-    Payload, RunNumber, Timestamp, limits,
+    Acceptance, Deadline, EnvelopeId, ExecutionKey, ExecutionNumber, Failure, InstanceId,
+    ParentLink, Payload, RunNumber, Timestamp, limits,
 };
 
 /// The state of an instance, by the names of the management API.
@@ -193,6 +193,9 @@ pub struct StatusRow {
     /// When it is to start, where that is not at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_for: Option<Timestamp>,
+    /// When its run has to have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
     /// Reserved: when the row may be purged by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -248,6 +251,7 @@ impl StatusRow {
             version: acceptance.version.clone(),
             tags: acceptance.tags.clone(),
             scheduled_for: acceptance.scheduled_for,
+            deadline: acceptance.deadline,
             expires_at: None,
         }
     }

@@ -132,6 +132,7 @@ impl Core {
                     entry.arrivals.extend(unbegun.map(begin));
                 }
                 DueItem::Timer(call) => entry.arrivals.push_back(Arrival::TimerFired(call)),
+                DueItem::Expired => entry.arrivals.push_back(Arrival::Expired),
                 DueItem::Retry(call) => {
                     if let Some(run) = entry.active()
                         && !run.paused()
@@ -224,6 +225,14 @@ impl Core {
                     && run.hold.is_none()
                 {
                     self.end_with(instance, entry, Ended::Failed(failure));
+                }
+            }
+            // Whatever it waits for, and also while it is suspended or held.
+            Arrival::Expired => {
+                if let Some(run) = entry.active()
+                    && let Some(deadline) = run.row.deadline.filter(|_| !run.partial)
+                {
+                    self.end_with(instance, entry, Ended::Failed(Box::new(deadline.failure())));
                 }
             }
         }

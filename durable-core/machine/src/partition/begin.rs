@@ -197,6 +197,7 @@ impl Core {
         let suspended =
             was_suspended || commanded(|command| matches!(command, Command::Suspend { .. }));
         let terminated = commanded(|command| matches!(command, Command::Terminate { .. }));
+        let expired = run.row.deadline.is_some_and(|deadline| deadline.has_come(self.now));
         if terminated {
             // In front of all others: a resume before it would let the code run after all.
             let (mut first, rest): (VecDeque<_>, VecDeque<_>) =
@@ -237,9 +238,9 @@ impl Core {
             let answer = Answer::Started(key.run);
             entry.writes.effect(Effect::Answer { ticket, answer });
         }
-        let kind = started_event(*acceptance, suspended || terminated);
-        if terminated {
-            // No code runs before the terminate is applied; nor does it on a replay.
+        let kind = started_event(*acceptance, suspended || terminated || expired);
+        if terminated || expired {
+            // No code runs before its end is recorded; nor does it on a replay.
             let now = self.now;
             if let Life::Active(run) = &mut entry.life {
                 let at = now.max(run.last_at);
@@ -250,6 +251,9 @@ impl Core {
         }
         for stashed in stash.into_iter().rev() {
             entry.arrivals.push_front(Arrival::Stashed(stashed));
+        }
+        if expired && !terminated {
+            entry.arrivals.push_front(Arrival::Expired);
         }
         self.weigh(entry);
     }
@@ -318,6 +322,7 @@ pub(super) fn started_event(acceptance: Acceptance, suspended: bool) -> EventKin
         version: acceptance.version,
         tags: acceptance.tags,
         scheduled_for: acceptance.scheduled_for,
+        deadline: acceptance.deadline,
         worker_build: None,
         trace: acceptance.trace,
         continues: None,

@@ -13,9 +13,9 @@ use super::entry::{Entry, Life};
 use super::run::{Child, Run, Stashed};
 use super::{Core, Partition, rewind};
 use crate::model::{
-    Acceptance, CallNumber, ChildCreated, EventKind, ExecutionNumber, Failure, FailureClass, Hold,
-    InstanceId, MessageBody, ParentClose, ParentLink, Payload, RunNumber, RuntimeStatus,
-    StartNonce, StatusRow, Timestamp,
+    Acceptance, CallNumber, ChildCreated, Deadline, EventKind, ExecutionNumber, Failure,
+    FailureClass, Hold, InstanceId, MessageBody, ParentClose, ParentLink, Payload, RunNumber,
+    RuntimeStatus, StartNonce, StatusRow, Timestamp,
 };
 use crate::store::Begins;
 
@@ -332,6 +332,7 @@ pub(super) fn start_of_child(run: &Run, at: Timestamp, created: &ChildCreated) -
     // The number of its message says that it is the same start: no client asks for it again.
     let nonce = StartNonce(Uuid::nil());
     Acceptance {
+        deadline: created.time_limit.map(|limit| Deadline::after(at, limit)),
         parent: Some(run.link(created.call, created.detached)),
         ..Acceptance::new(
             created.instance.clone(),

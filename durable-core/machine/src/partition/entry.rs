@@ -111,6 +111,8 @@ pub(super) enum Arrival {
     Dead(Box<DeadMessage>),
     /// The engine ends the execution.
     Fail(Box<Failure>),
+    /// The run's deadline has come.
+    Expired,
 }
 
 impl Arrival {
@@ -140,7 +142,11 @@ impl Arrival {
         match self {
             Self::Begin { ticket, .. } => ticket.is_none(),
             Self::Command { .. } | Self::Message { .. } | Self::Reported(_) | Self::Dead(_) => true,
-            Self::TimerFired(_) | Self::Settled { .. } | Self::Stashed(_) | Self::Fail(_) => false,
+            Self::TimerFired(_)
+            | Self::Settled { .. }
+            | Self::Stashed(_)
+            | Self::Fail(_)
+            | Self::Expired => false,
         }
     }
 }
@@ -407,7 +413,8 @@ impl Entry {
             Arrival::TimerFired(_)
             | Arrival::Settled { .. }
             | Arrival::Stashed(Stashed::Settled { .. } | Stashed::Child { .. })
-            | Arrival::Fail(_) => false,
+            | Arrival::Fail(_)
+            | Arrival::Expired => false,
         });
         before - self.arrivals.len()
     }

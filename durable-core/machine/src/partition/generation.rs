@@ -58,6 +58,7 @@ impl Core {
             version: row.version.clone(),
             tags: row.tags.clone(),
             scheduled_for: None,
+            deadline: row.deadline.filter(|_| !planted!(DeadlineNotCarriedOver)),
             worker_build: None,
             trace: run.trace.clone(),
             continues: Some(execution),

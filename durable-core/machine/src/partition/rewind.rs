@@ -15,9 +15,9 @@ use super::turn::{Repetition, Turn};
 use super::{Core, Partition};
 use crate::codec::{self, DecodeError};
 use crate::model::{
-    Acceptance, CallNumber, Event, EventKind, ExecutionKey, ExecutionNumber, ExecutionStarted,
-    InstanceId, MessageBody, MessageNumber, ParentLink, PartitionId, Rewind, RuntimeStatus,
-    Succeeded,
+    Acceptance, CallNumber, Deadline, Event, EventKind, ExecutionKey, ExecutionNumber,
+    ExecutionStarted, Failure, InstanceId, MessageBody, MessageNumber, ParentLink, PartitionId,
+    Rewind, RuntimeStatus, Succeeded, UnconsumedEvent,
 };
 use crate::replay::{Action, Orchestration, Rewound, Step, failures};
 use crate::store::HistoryRow;
@@ -141,6 +141,9 @@ impl Core {
         };
         let start = ExecutionStarted {
             parent,
+            // One that never ran begins now, whatever it waited for.
+            suspended: start.suspended && failed.len() > 2,
+            deadline: start.deadline.map(|deadline| Deadline::after(self.now, deadline.limit)),
             continues: Some(row.execution),
             taken_back: failures(&failed),
             rewind: Some(Box::new(Rewind { origin, reason, succeeded: Vec::new() })),
@@ -185,7 +188,12 @@ impl Core {
         let Life::Ended(row) = &entry.life else { return };
         let mut row = (**row).clone();
         let listed = std::mem::take(&mut row.unconsumed);
-        let beyond = logged.unwrap_or(listed.len()).min(listed.len());
+        let late = row.failure.as_ref().is_some_and(Failure::is_of_deadline);
+        let mut again = if late {
+            not_in_history(listed, &rewound)
+        } else {
+            listed.into_iter().skip(logged.unwrap_or(usize::MAX)).collect()
+        };
         row.execution = row.execution.next();
         row.status = RuntimeStatus::Running;
         row.output = None;
@@ -244,7 +252,7 @@ impl Core {
             entry.look_at_due = true;
             self.weigh(entry);
         }
-        let again = listed.into_iter().skip(beyond).chain(rewound.left).collect::<Vec<_>>();
+        again.extend(rewound.left);
         for event in again.into_iter().rev() {
             let stashed = Stashed::Raise { name: event.name, input: event.input, id: event.id };
             entry.arrivals.push_front(Arrival::Stashed(stashed));
@@ -331,6 +339,23 @@ impl Core {
         entry.writes.applied.push((from, number));
         entry.writes.touch();
     }
+}
+
+/// Of the events that a run left, those that its code never got: where it was held when its deadline came, nobody
+/// said which of the others its code had consumed.
+fn not_in_history(listed: Vec<UnconsumedEvent>, rewound: &Rewound) -> Vec<UnconsumedEvent> {
+    let kept = rewound.steps.iter().filter_map(|step| match step {
+        Step::Kept(Event { is: EventKind::EventRaised { name, input, id }, .. }) => {
+            Some(UnconsumedEvent { name: name.clone(), input: input.clone(), id: id.clone() })
+        }
+        Step::Kept(_) | Step::Asked { .. } => None,
+    });
+    let mut history: Vec<_> = kept.chain(rewound.left.iter().cloned()).collect();
+    let unknown = |event: &UnconsumedEvent| {
+        let place = history.iter().position(|known| known == event);
+        place.map(|place| history.swap_remove(place)).is_none()
+    };
+    listed.into_iter().filter(unknown).collect()
 }
 
 /// A call has the result that it had in the execution that is repeated. It arrives as what was stashed does: until it

@@ -56,6 +56,8 @@ pub(super) struct Run {
     pub(super) succeeded: Vec<Succeeded>,
     /// W3C trace context of the run's start.
     pub(super) trace: Option<TraceContext>,
+    /// That its deadline has come is on the way into the history.
+    expired: bool,
     /// Bytes of the events recorded so far: the measure of what a replayed copy costs in memory.
     pub(super) history_bytes: usize,
 }
@@ -159,6 +161,8 @@ pub(super) enum DueItem {
     Retry(CallNumber),
     /// The running attempt took too long.
     Deadline(CallNumber),
+    /// The run did not end in time.
+    Expired,
 }
 
 impl Run {
@@ -188,6 +192,7 @@ impl Run {
             start: None,
             succeeded: Vec::new(),
             trace: None,
+            expired: false,
             history_bytes: 0,
         }
     }
@@ -238,6 +243,7 @@ impl Run {
         match &event.is {
             EventKind::ExecutionStarted(started) => {
                 self.suspended = started.suspended;
+                self.row.deadline = started.deadline;
                 self.trace.clone_from(&started.trace);
                 if let Some(rewind) = &started.rewind {
                     self.succeeded.clone_from(&rewind.succeeded);
@@ -308,16 +314,32 @@ impl Run {
         self.firing.clear();
     }
 
-    /// The earliest open timer: what the store's timer row says. One that fires right now counts until
-    /// its event is recorded, so that a crash in between loses nothing.
+    /// The earliest open timer, or the deadline: what the store's timer row says. One that fires right now counts
+    /// until its event is recorded, so that a crash in between loses nothing.
     pub(super) fn stored_due(&self) -> Option<Timestamp> {
-        self.timers_due.first().map(|(due, _)| *due)
+        if self.unbegun.is_some() {
+            return None;
+        }
+        let timer = self.timers_due.first().map(|(due, _)| *due);
+        let deadline = self.row.deadline.filter(|_| !planted!(DeadlineNotStored));
+        timer.into_iter().chain(deadline.map(|deadline| deadline.at)).min()
+    }
+
+    /// When it fails, if it has not ended by then. No end can be written behind what cannot be read, and what waits
+    /// for its time is not late.
+    fn expires(&self) -> Option<Timestamp> {
+        let held = self.hold.is_some();
+        let cannot = self.expired || self.partial || self.is_to_come();
+        let deadline = self.row.deadline.filter(|_| !cannot);
+        deadline
+            .filter(|_| !(held && planted!(DeadlineForgottenWhileHeld)))
+            .map(|deadline| deadline.at)
     }
 
     /// When this run next needs the clock.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         if self.hold.is_some() {
-            return None;
+            return self.expires();
         }
         if let Some(unbegun) = &self.unbegun {
             return unbegun.scheduled_for;
@@ -325,15 +347,17 @@ impl Run {
         let timer =
             self.timers_due.iter().find(|(_, call)| !self.firing.contains(call)).map(|(at, _)| *at);
         let call = self.calls_due.first().map(|(at, _)| *at);
-        timer.into_iter().chain(call).min()
+        timer.into_iter().chain(call).chain(self.expires()).min()
     }
 
     /// Takes what is due, in order of due times.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<DueItem> {
         let now =
             if planted!(TimerEarly) { now.after(std::time::Duration::from_secs(1)) } else { now };
+        let expires = self.expires().filter(|at| *at <= now);
+        self.expired |= expires.is_some();
         if self.hold.is_some() {
-            return Vec::new();
+            return expires.map(|_| DueItem::Expired).into_iter().collect();
         }
         if let Some(unbegun) = &self.unbegun {
             return if unbegun.waits_at(now) { Vec::new() } else { vec![DueItem::Begin] };
@@ -360,6 +384,7 @@ impl Run {
                 Some(Phase::Running { deadline: None } | Phase::Settled) | None => {}
             }
         }
+        due.extend(expires.map(|at| (at, DueItem::Expired)));
         due.sort_by_key(|(at, _)| *at);
         due.into_iter().map(|(_, item)| item).collect()
     }

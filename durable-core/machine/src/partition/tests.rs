@@ -4,6 +4,7 @@
 mod book;
 mod calls;
 mod children;
+mod deadlines;
 mod ends;
 mod events;
 mod faults;

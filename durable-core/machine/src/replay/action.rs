@@ -149,5 +149,6 @@ impl Action {
 /// The engine itself ended the execution, outside the code's turns: nothing to compare on a replay.
 pub(super) fn decided_by_engine(recorded: &EventKind) -> bool {
     matches!(recorded, EventKind::ExecutionFailed { failure }
-        if matches!(failure.class, FailureClass::Limit | FailureClass::ForeignAwait))
+        if matches!(failure.class, FailureClass::Limit | FailureClass::ForeignAwait)
+            || failure.is_of_deadline())
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use super::action::Action;
 use super::call::Numbered;
@@ -17,6 +18,8 @@ pub struct ChildOptions {
     pub id: Option<InstanceId>,
     /// What becomes of it when nobody waits for it any more.
     pub close: ParentClose,
+    /// How long its run may take.
+    pub time_limit: Option<Duration>,
 }
 
 /// A child orchestration; resolves to its result.
@@ -79,5 +82,6 @@ fn created(
         input,
         detached: waits == Waits::No,
         close: options.close,
+        time_limit: options.time_limit,
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct State {
     version: Option<Arc<str>>,
     tags: Tags,
     parent: Option<ParentLink>,
+    deadline: Option<Timestamp>,
     /// The execution that this one repeats, whose derived values it has.
     origin: Option<ExecutionNumber>,
     replaying: bool,
@@ -100,6 +101,7 @@ impl Context {
             version: None,
             tags: Tags::new(),
             parent: None,
+            deadline: None,
             origin: None,
             replaying: false,
             polling: false,
@@ -159,6 +161,12 @@ impl Context {
     #[must_use]
     pub fn tags(&self) -> Tags {
         self.state().tags.clone()
+    }
+
+    /// When the run has to have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.state().deadline
     }
 
     /// Who started this instance as a child.
@@ -356,6 +364,7 @@ impl State {
         self.version.clone_from(&started.version);
         self.tags.clone_from(&started.tags);
         self.parent.clone_from(&started.parent);
+        self.deadline = started.deadline.map(|deadline| deadline.at);
         self.origin = started.rewind.as_ref().map(|rewind| rewind.origin);
     }
 

@@ -157,6 +157,9 @@ impl Orchestration {
         let mut asked: VecDeque<Action> = VecDeque::new();
         let mut seq = EventSeq(0);
         for event in events {
+            if ended_before_its_first_turn(seq, &event.is) {
+                asked.clear();
+            }
             if event.is.is_decision() {
                 if deprecated_marker_is_not_asked_for(&event.is, asked.front()) {
                     seq = seq.next();
@@ -171,9 +174,6 @@ impl Orchestration {
                     None => return Err(diverged(seq, &event.is, None)),
                 }
             } else {
-                if terminated_before_its_first_turn(seq, &event.is) {
-                    asked.clear();
-                }
                 if let Some(action) = asked.pop_front() {
                     return Err(diverged(seq, &event.is, Some(&action)));
                 }
@@ -387,10 +387,15 @@ fn deprecated_marker_is_not_asked_for(event: &EventKind, asked: Option<&Action>)
 }
 
 /// The start of an execution that continues another may be stored before its first turn. Where it is held
-/// then, and terminated, that turn never comes.
+/// then, and terminated, or its deadline comes, that turn never does.
 #[must_use]
-pub fn terminated_before_its_first_turn(seq: EventSeq, event: &EventKind) -> bool {
-    seq == EventSeq(1) && matches!(event, EventKind::ExecutionTerminated { .. })
+pub fn ended_before_its_first_turn(seq: EventSeq, event: &EventKind) -> bool {
+    let from_outside = match event {
+        EventKind::ExecutionTerminated { .. } => true,
+        EventKind::ExecutionFailed { failure } => failure.is_of_deadline(),
+        _ => false,
+    };
+    seq == EventSeq(1) && from_outside
 }
 
 fn recorded(action: &Action) -> bool {

@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Action, Orchestration, marker};
+use super::{Action, Orchestration, ended_before_its_first_turn, marker};
 use crate::model::{
-    CallNumber, Event, EventKind, ExecutionNumber, Payload, Succeeded, Timestamp, UnconsumedEvent,
+    CallNumber, Event, EventKind, EventSeq, ExecutionNumber, Payload, Succeeded, Timestamp,
+    UnconsumedEvent,
 };
 
 /// One step of a repeated execution, for its history.
@@ -121,15 +122,17 @@ impl Orchestration {
     /// Repeats a failed execution, from this start on. What is asked for anew happens `now`.
     pub fn rewind(&mut self, start: Event, failed: &[Event], now: Timestamp) -> Rewound {
         let decided = Decided::in_history(failed);
+        let second = failed.get(1).map(|event| &event.is);
+        let never_ran = second.is_some_and(|is| ended_before_its_first_turn(EventSeq(1), is));
         {
             let mut state = self.context.state();
-            state.set_replaying(true);
+            state.set_replaying(!never_ran);
             state.set_markers(decided.markers.clone());
         }
         let mut rewound = Rewound::default();
         // Calls that are the failed execution's, and have no result yet.
         let mut open = BTreeSet::new();
-        let mut anew = false;
+        let mut anew = never_ran;
         let fitting = must_fit(failed).len();
         let arrivals = failed.iter().enumerate().skip(1);
         let arrivals = arrivals.filter(|(_, event)| !event.is.is_decision());

@@ -48,6 +48,7 @@ fn started() -> EventKind {
         version: None,
         tags: Vec::new(),
         scheduled_for: None,
+        deadline: None,
         worker_build: None,
         trace: None,
         continues: None,
@@ -209,7 +210,11 @@ fn a_divergence_names_the_event_what_was_recorded_and_what_the_code_did() {
 #[test]
 fn a_child_is_known_by_its_number_name_and_id_and_by_who_waits_for_it() {
     let code = |ctx: Context| async move {
-        let options = ChildOptions { id: Some(id("parcel-7")), close: ParentClose::Abandon };
+        let options = ChildOptions {
+            id: Some(id("parcel-7")),
+            close: ParentClose::Abandon,
+            time_limit: None,
+        };
         ctx.child("ship", of(&1), options).await
     };
     let recorded = ChildCreated {
@@ -219,6 +224,7 @@ fn a_child_is_known_by_its_number_name_and_id_and_by_who_waits_for_it() {
         input: of(&1),
         detached: false,
         close: ParentClose::Abandon,
+        time_limit: None,
     };
     let replay = |created: ChildCreated| {
         let kinds = [started(), EventKind::ChildCreated(Box::new(created))];

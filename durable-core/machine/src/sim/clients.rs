@@ -2,14 +2,15 @@
 //! advance from the seed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::code::{EventToken, RARE, SCRIPTED};
 use super::journal::{Journal, Raised, Start};
 use super::rng::Rng;
 use super::script::{Author, EVENTS};
 use crate::model::{
-    Acceptance, Command, Envelope, EnvelopeId, InstanceId, Payload, ReusePolicy, RunNumber,
-    StartNonce, StatusRow, Timestamp, UnconsumedEvent,
+    Acceptance, Command, Deadline, Envelope, EnvelopeId, InstanceId, Payload, ReusePolicy,
+    RunNumber, StartNonce, StatusRow, Timestamp, UnconsumedEvent,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -236,7 +237,10 @@ impl Clients {
             ReusePolicy::UseActive,
             ReusePolicy::ReplaceActive,
         ]);
-        (token, Acceptance { reuse, ..acceptance })
+        // From when the client asks on, or from the time it is to start.
+        let within = self.author.within(token).map(Duration::from_micros);
+        let deadline = within.map(|limit| Deadline::after(Timestamp::MIN, limit));
+        (token, Acceptance { reuse, deadline, ..acceptance })
     }
 
     fn start(&mut self, instance: InstanceId, journal: &mut Journal) -> Wish {

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -190,8 +191,9 @@ fn run(ctx: Context, step: Step) -> Child {
 fn child_of(child: script::Child) -> (&'static str, Payload, ChildOptions) {
     let name = if child.rare { RARE } else { SCRIPTED };
     let close = if child.abandon { ParentClose::Abandon } else { ParentClose::Terminate };
+    let time_limit = child.within.map(Duration::from_micros);
     let input = Payload::of(&child.script).expect("a script is JSON");
-    (name, input, ChildOptions { id: child.id, close })
+    (name, input, ChildOptions { id: child.id, close, time_limit })
 }
 
 async fn sleep(ctx: &Context, micros: i64) {

@@ -99,6 +99,14 @@ planted_bugs! {
     /// The clock follows a worker's that is behind.
     ClockRunsBack,
 
+    // Deadlines.
+    /// The timer row does not know the deadline.
+    DeadlineNotStored,
+    /// The next execution of a run has no deadline.
+    DeadlineNotCarriedOver,
+    /// A held instance outlives its deadline.
+    DeadlineForgottenWhileHeld,
+
     // Purging.
     /// A purge removes whichever run is there.
     PurgeTakesAnyRun,

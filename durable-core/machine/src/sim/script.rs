@@ -94,6 +94,9 @@ pub(super) struct Child {
     pub(super) rare: bool,
     pub(super) id: Option<InstanceId>,
     pub(super) abandon: bool,
+    /// How long its run may take, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) within: Option<u64>,
     /// Its failure ends the parent.
     pub(super) must: bool,
 }
@@ -130,6 +133,8 @@ pub(super) struct Author {
     kinds: u64,
     /// Children under children, at most.
     levels_left: u32,
+    /// Some runs have a deadline.
+    hurried: bool,
 }
 
 /// Kinds of steps, those that need more than one execution or instance last: two thirds of the seeds have them.
@@ -147,6 +152,7 @@ const STEPS_MAX: usize = 60;
 impl Author {
     pub(super) fn new(mut rng: Rng, receivers: Vec<InstanceId>) -> Self {
         let kinds = if rng.clone().below(3) > 0 { KINDS } else { KINDS_OF_ONE_EXECUTION };
+        let hurried = rng.clone().bits() % 7 < 2;
         let theme = rng.below(kinds);
         let brisk = rng.chance(700);
         Self {
@@ -160,6 +166,7 @@ impl Author {
             generations_left: 0,
             kinds,
             levels_left: LEVELS_MAX,
+            hurried,
         }
     }
 
@@ -303,6 +310,7 @@ impl Author {
             rare: self.rng.chance(150),
             id,
             abandon: self.rng.chance(200),
+            within: self.within(token),
             must: self.rng.chance(150),
         };
         if self.rng.chance(200) {
@@ -310,6 +318,13 @@ impl Author {
         } else {
             Step::Child(Box::new(child))
         }
+    }
+
+    /// How long the run of this token may take, in a third of the seeds. Without a draw: it shifts nothing else.
+    pub(super) fn within(&self, token: u64) -> Option<u64> {
+        const MICROS: [i64; 4] = [0, SECOND, 20 * SECOND, DAY];
+        let micros = MICROS[usize::try_from(token / 5 % 4).expect("below four")];
+        (self.hurried && token % 5 == 3).then(|| u64::try_from(micros).expect("not negative"))
     }
 
     fn leaf(&mut self) -> Step {

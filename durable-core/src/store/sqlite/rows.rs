@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use durable_machine::codec::{decode_row, encode_row};
 use durable_machine::model::{
-    Acceptance, DeadLetter, ExecutionNumber, Failure as Fault, Hold, HoldReason, InstanceId,
-    ParentLink, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp, UnconsumedEvent,
+    Acceptance, DeadLetter, Deadline, ExecutionNumber, Failure as Fault, Hold, HoldReason,
+    InstanceId, ParentLink, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
+    UnconsumedEvent,
 };
 
 use super::failure::{Failure, corrupt, damaged};
@@ -95,6 +96,8 @@ struct RestRef<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     scheduled_for: &'a Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: &'a Option<Deadline>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: &'a Option<Timestamp>,
 }
 
@@ -121,6 +124,8 @@ struct Rest {
     tags: Vec<(Arc<str>, Arc<str>)>,
     #[serde(default)]
     scheduled_for: Option<Timestamp>,
+    #[serde(default)]
+    deadline: Option<Deadline>,
     #[serde(default)]
     expires_at: Option<Timestamp>,
 }
@@ -155,6 +160,7 @@ pub(super) fn status_body(status: &StatusRow) -> Vec<u8> {
         version,
         tags,
         scheduled_for,
+        deadline,
         expires_at,
     } = status;
     encode_row(&RestRef {
@@ -169,6 +175,7 @@ pub(super) fn status_body(status: &StatusRow) -> Vec<u8> {
         version,
         tags,
         scheduled_for,
+        deadline,
         expires_at,
     })
 }
@@ -227,6 +234,7 @@ fn status_head(row: &Row<'_>) -> Result<(StatusRow, String), Failure> {
         version: None,
         tags: Vec::new(),
         scheduled_for: None,
+        deadline: None,
         expires_at: None,
     };
     Ok((status, id))
@@ -245,6 +253,7 @@ fn fill(status: &mut StatusRow, rest: Rest) {
         version,
         tags,
         scheduled_for,
+        deadline,
         expires_at,
     } = rest;
     status.input = input;
@@ -258,6 +267,7 @@ fn fill(status: &mut StatusRow, rest: Rest) {
     status.version = version;
     status.tags = tags;
     status.scheduled_for = scheduled_for;
+    status.deadline = deadline;
     status.expires_at = expires_at;
 }
 

@@ -744,12 +744,12 @@ async fn golden(ctx: Context, input: Value) -> Outcome {
 async fn golden_family(ctx: Context, input: Value) -> Outcome {
     let child = |name: &str, input: Value, id: Option<&str>, close| {
         let id = id.map(|id| InstanceId::new(id).expect("valid"));
-        ctx.child(name, payload(&input), ChildOptions { id, close })
+        ctx.child(name, payload(&input), ChildOptions { id, close, time_limit: None })
     };
     let drawn = json!([input, ctx.new_uuid().to_string()]);
     let made = child("echo", drawn, None, ParentClose::Terminate).await?;
     let refused = child("refuse", json!(null), Some("heir"), ParentClose::Terminate).await;
-    let options = ChildOptions { id: None, close: ParentClose::Abandon };
+    let options = ChildOptions { close: ParentClose::Abandon, ..ChildOptions::default() };
     let detached = ctx.start_child("echo", payload("alone"), options)?;
     let late = child("wait", json!(["go"]), None, ParentClose::Terminate);
     let late = matches!(select(late, ctx.sleep(secs(60))).await, Either::Right(_));
@@ -758,7 +758,7 @@ async fn golden_family(ctx: Context, input: Value) -> Outcome {
     Ok(payload(&json!([value(&made), kind, detached.as_str(), late, value(&waits), ctx.random()])))
 }
 
-/// The child that the input describes: `name`, `input`, `id`, `abandon`.
+/// The child that the input describes: `name`, `input`, `id`, `abandon`, `within_ms`.
 fn described(input: &Value) -> (String, Payload, ChildOptions) {
     let close = match input["abandon"].as_bool() {
         Some(true) => ParentClose::Abandon,
@@ -766,7 +766,8 @@ fn described(input: &Value) -> (String, Payload, ChildOptions) {
     };
     let id = input["id"].as_str().map(|id| InstanceId::new(id).expect("valid"));
     let name = input["name"].as_str().expect("a name").to_owned();
-    (name, payload(&input["input"]), ChildOptions { id, close })
+    let time_limit = input["within_ms"].as_u64().map(Duration::from_millis);
+    (name, payload(&input["input"]), ChildOptions { id, close, time_limit })
 }
 
 fn child(ctx: &Context, input: &Value) -> ChildCall {
@@ -795,7 +796,7 @@ async fn tree(ctx: Context, input: Value) -> Outcome {
         return Ok(ctx.event("go").await);
     }
     let id = Some(InstanceId::new(format!("g{generations}")).expect("valid"));
-    let options = ChildOptions { id, close: ParentClose::Terminate };
+    let options = ChildOptions { id, ..ChildOptions::default() };
     ctx.child("tree", payload(&(generations - 1)), options).await
 }
 

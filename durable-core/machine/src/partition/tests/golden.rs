@@ -13,11 +13,11 @@ use super::book::book;
 use super::story::{id, sealed, told};
 use crate::codec::{self, DecodeError, EventEncoder};
 use crate::model::{
-    Acceptance, ActivityOptions, ActivityScheduled, CallNumber, ChildCreated, Command, Envelope,
-    EnvelopeId, Event, EventKind, ExecutionKey, ExecutionNumber, ExecutionStarted, Failure,
-    FailureClass, Hold, HoldReason, Message, MessageBody, MessageNumber, ParentClose, ParentLink,
-    PartitionId, Payload, RetryPolicy, ReusePolicy, RunNumber, RuntimeStatus, StartNonce,
-    StatusRow, Timestamp, TraceContext, UnconsumedEvent,
+    Acceptance, ActivityOptions, ActivityScheduled, CallNumber, ChildCreated, Command, Deadline,
+    Envelope, EnvelopeId, Event, EventKind, ExecutionKey, ExecutionNumber, ExecutionStarted,
+    Failure, FailureClass, Hold, HoldReason, Message, MessageBody, MessageNumber, ParentClose,
+    ParentLink, PartitionId, Payload, RetryPolicy, ReusePolicy, RunNumber, RuntimeStatus,
+    StartNonce, StatusRow, Timestamp, TraceContext, UnconsumedEvent,
 };
 use crate::partition::run::InFlight;
 use crate::replay::Orchestration;
@@ -87,6 +87,7 @@ fn every_event() -> Vec<Event> {
         version: None,
         tags: Vec::new(),
         scheduled_for: None,
+        deadline: None,
         worker_build: None,
         trace: None,
         continues: None,
@@ -137,6 +138,7 @@ fn every_event() -> Vec<Event> {
             input: json("1"),
             detached: false,
             close: ParentClose::Terminate,
+            time_limit: None,
         })),
         EventKind::ChildCreated(Box::new(ChildCreated {
             call,
@@ -145,6 +147,7 @@ fn every_event() -> Vec<Event> {
             input: json("1"),
             detached: true,
             close: ParentClose::Terminate,
+            time_limit: None,
         })),
         EventKind::ChildCompleted { call, execution: ExecutionNumber(0), output: json("2") },
         EventKind::ChildFailed {
@@ -208,6 +211,7 @@ fn statuses() -> Vec<StatusRow> {
             },
         ],
         scheduled_for: None,
+        deadline: None,
         expires_at: Some(AT),
         status: RuntimeStatus::Failed,
         ..StatusRow::pending(acceptance)
@@ -441,6 +445,7 @@ fn what_a_child_was_asked_for_with_is_written_as_ever() {
         input: json("1"),
         detached: true,
         close: ParentClose::Abandon,
+        time_limit: None,
     }));
     let link = ParentLink { detached: true, ..parent() };
     let stop = Command::Terminate { reason: Some("stop".into()), tree: true };
@@ -472,6 +477,38 @@ fn what_a_child_was_asked_for_with_is_written_as_ever() {
     ] {
         assert_eq!(value, written);
     }
+}
+
+/// What it came to say of deadlines, likewise.
+#[test]
+fn a_deadline_is_read_and_written_as_ever() {
+    let deadline = Deadline::after(AT, Duration::from_millis(1_500));
+    let written = r#""deadline":{"at":1700000001623456,"limit":{"secs":1,"nanos":500000000}}"#;
+    let acceptance = Acceptance { deadline: Some(deadline), ..acceptances()[0].clone() };
+    let status = StatusRow::pending(&acceptance);
+    let started = super::super::begin::started_event(acceptance.clone(), false);
+    for text in [
+        serde_json::to_string(&acceptance).expect("JSON"),
+        serde_json::to_string(&status).expect("JSON"),
+        serde_json::to_string(&started).expect("JSON"),
+    ] {
+        assert!(text.contains(written), "{text}");
+    }
+    let text = serde_json::to_string(&status).expect("JSON");
+    assert_eq!(serde_json::from_str::<StatusRow>(&text).expect("it is read"), status);
+    let created = ChildCreated {
+        call: CallNumber(3),
+        name: "child".into(),
+        instance: id("child-1"),
+        input: json("1"),
+        detached: false,
+        close: ParentClose::Terminate,
+        time_limit: Some(deadline.limit),
+    };
+    let text = serde_json::to_string(&created).expect("JSON");
+    let written = r#"{"call":3,"name":"child","instance":"child-1","input":1,"time_limit":{"secs":1,"nanos":500000000}}"#;
+    assert_eq!(text, written);
+    assert_eq!(serde_json::from_str::<ChildCreated>(&text).expect("it is read"), created);
 }
 
 /// The same of parents and children.

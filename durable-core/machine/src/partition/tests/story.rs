@@ -8,7 +8,7 @@
 //! ```text
 //! partitions 2             before the first step: the hub's shape, and which faults go unnoticed
 //! faults live|evict|all    (live: none; evict: all but those that end the owner)
-//! start ID NAME [JSON] [reuse refuse|use|replace] [at +30s] [with EVENT JSON]
+//! start ID NAME [JSON] [reuse refuse|use|replace] [at +30s] [within +30s] [with EVENT JSON]
 //! begin CALL attempt N     the executor reports that the attempt began
 //! answer [ID] CALL [attempt N] [call N] ok [JSON] | failed KIND | permanent KIND
 //! answer all CALL          each with its own input
@@ -32,9 +32,9 @@ use serde_json::Value;
 use super::book::{application, book};
 use crate::codec::{self, DecodeError};
 use crate::model::{
-    Acceptance, Command, CommitNumber, DeadLetter, Envelope, EnvelopeId, Event, EventKind,
-    EventSeq, ExecutionKey, ExecutionNumber, Failure, FailureClass, Fence, InstanceId, PartitionId,
-    Payload, ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
+    Acceptance, Command, CommitNumber, DeadLetter, Deadline, Envelope, EnvelopeId, Event,
+    EventKind, EventSeq, ExecutionKey, ExecutionNumber, Failure, FailureClass, Fence, InstanceId,
+    PartitionId, Payload, ReusePolicy, RunNumber, RuntimeStatus, StartNonce, StatusRow, Timestamp,
     UnconsumedEvent,
 };
 use crate::partition::entry::Life;
@@ -828,6 +828,13 @@ impl World {
             }
             None => (rest, Vec::new()),
         };
+        let (rest, within) = match rest.rsplit_once("within +") {
+            Some((rest, limit)) => {
+                let limit = u64::try_from(amount(&format!("+{limit}"))).expect("not before it");
+                (rest.trim(), Some(Duration::from_micros(limit)))
+            }
+            None => (rest, None),
+        };
         let (rest, scheduled_for) = match rest.rsplit_once("at +") {
             Some((rest, delay)) => (rest.trim(), Some(self.later(&format!("+{delay}")))),
             None => (rest, None),
@@ -850,6 +857,7 @@ impl World {
                 Some(other) => panic!("reuse {other}"),
             },
             scheduled_for,
+            deadline: within.map(|limit| Deadline::after(scheduled_for.unwrap_or(self.now), limit)),
             raised,
             ..Acceptance::new(
                 instance_id.clone(),
@@ -1513,7 +1521,8 @@ impl World {
 /// The engine itself ended the execution; the code did not ask for it.
 fn by_engine(event: &EventKind) -> bool {
     matches!(event, EventKind::ExecutionFailed { failure }
-        if matches!(failure.class, FailureClass::Limit | FailureClass::ForeignAwait))
+        if matches!(failure.class, FailureClass::Limit | FailureClass::ForeignAwait)
+            || failure.is_of_deadline())
 }
 
 fn replays_from(key: &ExecutionKey, code: &OrchestratorFn, events: &[Event], cut: usize) {

@@ -60,6 +60,8 @@ impl Checker {
             Err(failure) if run.is_some_and(|run| run.row.failure.as_ref() == Some(failure)) => {
                 status == Some(RuntimeStatus::Failed)
             }
+            // A client may have rewound it since.
+            Err(failure) if run.is_some_and(|run| run.failed_with(execution, failure)) => true,
             Err(failure) => match &*failure.kind {
                 "InstanceInUse" => run.is_none_or(|run| run.replaced || self.was_followed(run)),
                 "Replaced" => run.is_none_or(|run| run.replaced || made_way(&run.row)),

@@ -1,14 +1,20 @@
 //! One history, followed from commit to commit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Body, Verdict, holds, last, work};
 use crate::codec;
 use crate::model::{
-    ActivityScheduled, CallNumber, ChildCreated, Event, EventKind, ExecutionKey, ExecutionNumber,
-    ExecutionStarted, Failure, FailureClass, Payload, RuntimeStatus, StatusRow, Timestamp,
+    ActivityScheduled, CallNumber, ChildCreated, Deadline, Event, EventKind, ExecutionKey,
+    ExecutionNumber, ExecutionStarted, Failure, FailureClass, Payload, RuntimeStatus, StatusRow,
+    Timestamp,
 };
 use crate::store::HistoryRow;
+
+/// How long after a run's deadline its owner, if nothing ever happened to that, may write something of it: deliveries
+/// take up to ten minutes each.
+const LATENESS_MAX: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Debug, Default)]
 pub(super) struct Archived {
@@ -132,7 +138,8 @@ impl Archived {
     pub(super) fn may_be_unturned(&self) -> bool {
         let continues = self.start().is_some_and(|start| start.continues.is_some());
         let second = self.events.get(1).map(|event| &event.is);
-        continues && matches!(second, None | Some(EventKind::ExecutionTerminated { .. }))
+        let late = matches!(second, Some(EventKind::ExecutionFailed { failure }) if failure.is_of_deadline());
+        continues && (late || matches!(second, None | Some(EventKind::ExecutionTerminated { .. })))
     }
 
     fn follow(
@@ -150,12 +157,24 @@ impl Archived {
         let before = self.events.last().map_or(Timestamp::MIN, |last| last.at);
         holds(event.at >= before, || format!("I3: time went back from {before} to {}", event.at))?;
         if let Some(due) = self.too_early.filter(|_| !first) {
-            holds(matches!(event.is, EventKind::ExecutionTerminated { .. }), || {
-                format!("I6: it began before {due}, its time")
-            })?;
+            // The time may have come by the clock of an owner before.
+            let late = |deadline: &Deadline| deadline.has_come(event.at);
+            let deadline = self.start().and_then(|started| started.deadline);
+            let ended = matches!(event.is, EventKind::ExecutionTerminated { .. })
+                || deadline.as_ref().is_some_and(late);
+            holds(ended, || format!("I6: it began before {due}, its time"))?;
         }
+        let deadline = self.start().and_then(|started| started.deadline);
+        let in_time = |deadline: Deadline| event.at <= deadline.at.after(LATENESS_MAX);
+        holds(!undisturbed || deadline.is_none_or(in_time), || {
+            format!(
+                "I6: {} at {}, long after the deadline {deadline:?}",
+                event.is.summary(),
+                event.at
+            )
+        })?;
         let by_engine = matches!(&event.is, EventKind::ExecutionFailed { failure }
-            if failure.class == FailureClass::ForeignAwait);
+            if failure.class == FailureClass::ForeignAwait || self.is_late(failure, event.at));
         holds(!self.suspended || !event.is.is_decision() || by_engine, || {
             format!("I3: {} decided while suspended", event.is.summary())
         })?;
@@ -236,6 +255,12 @@ impl Archived {
         }
         self.ended = event.is.is_terminal();
         Ok(())
+    }
+
+    /// Whether it failed because its own deadline had come.
+    pub(super) fn is_late(&self, failure: &Failure, at: Timestamp) -> bool {
+        let deadline = self.start().and_then(|started| started.deadline);
+        deadline.is_some_and(|deadline| deadline.has_come(at) && deadline.failure() == *failure)
     }
 
     fn number_is_new(&self, call: CallNumber) -> Verdict {
@@ -336,7 +361,9 @@ impl Archived {
         stored: Option<Timestamp>,
     ) -> Verdict {
         let open = self.timers.values().filter(|(_, state)| *state == State::Open && !self.ended);
-        let earliest = open.map(|(due, _)| *due).min();
+        let deadline = self.start().filter(|_| !self.ended).and_then(|started| started.deadline);
+        let deadline = deadline.map(|deadline| deadline.at);
+        let earliest = open.map(|(due, _)| *due).chain(deadline).min();
         // A row that is too early does no harm.
         let right = match (earliest, stored) {
             (None, _) => true,

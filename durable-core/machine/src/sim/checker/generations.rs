@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::execution::{Archived, Bodies};
 use super::{Checker, RunSeen, Verdict, holds, run_seen};
-use crate::model::{CallNumber, Event, EventKind, ExecutionKey, PartitionId, Payload};
+use crate::model::{
+    CallNumber, Event, EventKind, ExecutionKey, ExecutionNumber, Failure, PartitionId, Payload,
+};
 use crate::store::{HistoryRow, InstanceWrite, StoreModel};
 
 impl Checker {
@@ -33,6 +35,15 @@ impl Checker {
 }
 
 impl RunSeen {
+    /// Whether this execution of it ended so.
+    pub(super) fn failed_with(&self, execution: ExecutionNumber, failure: &Failure) -> bool {
+        let key = ExecutionKey { execution, ..self.row.key() };
+        let last = self.executions.get(&key).and_then(|archived| archived.events.last());
+        last.is_some_and(
+            |last| matches!(&last.is, EventKind::ExecutionFailed { failure: own } if **own == *failure),
+        )
+    }
+
     /// What it was started with.
     pub(super) fn input(&self) -> &Payload {
         let first = self.executions.values().next().and_then(|first| first.start());
@@ -57,6 +68,11 @@ pub(super) fn follow_each_other(
         let right = key.execution.0 == number && continues.unwrap_or_default() == number;
         holds(right && start.name == run.row.name && start.tags == run.row.tags, || {
             format!("I3: {key} does not continue the execution before it: {start:?}")
+        })?;
+        let deadline = repeated.and_then(Archived::start).map(|start| start.deadline);
+        let same = deadline.is_none_or(|deadline| deadline == start.deadline);
+        holds(same || start.rewind.is_some(), || {
+            format!("I3: {key} has another deadline than the execution before it")
         })?;
         if let Some(failed) = repeated.filter(|_| start.rewind.is_some()) {
             repeats(key, archived, failed, bodies)?;

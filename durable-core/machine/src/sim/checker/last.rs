@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::execution::Archived;
 use super::{Checker, RunSeen, Verdict, holds};
 use crate::model::{
-    EventKind, EventSeq, ExecutionKey, InstanceId, Payload, RuntimeStatus, Timestamp,
+    EventKind, EventSeq, ExecutionKey, Failure, InstanceId, Payload, RuntimeStatus, Timestamp,
 };
-use crate::replay::{Action, Orchestration, terminated_before_its_first_turn};
+use crate::replay::{Action, Orchestration, ended_before_its_first_turn};
 use crate::sim::code::{self, EventToken};
 use crate::sim::journal::Journal;
 use crate::sim::rng::Rng;
@@ -44,8 +44,9 @@ impl Checker {
                 continue;
             }
             for run in runs.values() {
-                let terminated = run.row.status == RuntimeStatus::Terminated;
-                let unknown = run.replaced || (terminated && self.told_held.contains(instance));
+                let late = run.row.failure.as_ref().is_some_and(Failure::is_of_deadline);
+                let from_outside = run.row.status == RuntimeStatus::Terminated || late;
+                let unknown = run.replaced || (from_outside && self.told_held.contains(instance));
                 let mut custom_status = None;
                 let mut consumed = Vec::new();
                 let mut drawn: Vec<uuid::Uuid> = Vec::new();
@@ -237,7 +238,7 @@ fn one_turn(
     let mut actions = orchestration.advance(arrival);
     at += 1;
     let next = archived.events.get(at);
-    if at == 1 && next.is_none_or(|next| terminated_before_its_first_turn(EventSeq(1), &next.is)) {
+    if at == 1 && next.is_none_or(|next| ended_before_its_first_turn(EventSeq(1), &next.is)) {
         // Its first turn may not have come: liveness says whether it had to.
         actions.retain(|_| !archived.may_be_unturned());
     }
@@ -265,7 +266,8 @@ fn one_turn(
         && next.is.is_decision()
     {
         let by_engine = matches!(&next.is, EventKind::ExecutionFailed { failure }
-            if matches!(failure.class, crate::model::FailureClass::ForeignAwait));
+            if matches!(failure.class, crate::model::FailureClass::ForeignAwait)
+                || archived.is_late(failure, next.at));
         holds(by_engine, || {
             format!("I12: {key}: event {at} is {}, a replay asks for nothing", next.is.summary())
         })?;

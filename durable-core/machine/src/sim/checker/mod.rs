@@ -382,6 +382,22 @@ impl Checker {
         Ok(())
     }
 
+    /// Nothing more will happen by itself: what has a deadline has ended.
+    pub(super) fn nobody_is_late(&self, store: &StoreModel) -> Verdict {
+        for row in store.list(&ListQuery::default(), None, usize::MAX).rows {
+            let late = row.deadline.is_some() && !row.status.is_terminal();
+            holds(!late || self.damaged.contains(&row.instance), || {
+                format!(
+                    "I6: {} is {} for ever, with the deadline {:?}",
+                    row.key(),
+                    row.status,
+                    row.deadline
+                )
+            })?;
+        }
+        Ok(())
+    }
+
     /// A client is told something: what it is told must be durable now.
     pub(super) fn answered(
         &mut self,

@@ -208,6 +208,7 @@ impl World {
         for round in 0.. {
             while self.next_within(i64::MAX)? {}
             Checker::no_timer_is_left(&self.store)?;
+            self.checker.nobody_is_late(&self.store)?;
             self.checker.no_orphan_runs(&self.store)?;
             if !self.help_those_who_wait()? {
                 break;

@@ -4,8 +4,9 @@ use super::owners::OwnerId;
 use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
 use crate::codec;
 use crate::model::{
-    Acceptance, CallNumber, Command, Envelope, EnvelopeId, EventKind, Failure, FailureClass,
-    InstanceId, PartitionId, RuntimeStatus, StartAttempt, StatusRow, Timestamp,
+    Acceptance, CallNumber, Command, Deadline, Envelope, EnvelopeId, EventKind, Failure,
+    FailureClass, InstanceId, PartitionId, RunNumber, RuntimeStatus, StartAttempt, StatusRow,
+    Timestamp,
 };
 use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
@@ -95,13 +96,13 @@ impl World {
                 let to = acceptance.instance.partition(self.partitions);
                 let delay = self.latency();
                 let run = self.run_number();
-                let acceptance = Acceptance { run, accepted_at: self.wall(), ..*acceptance };
+                let acceptance = stamped(*acceptance, run, self.wall());
                 self.after(delay, Happening::Reach(to, Delivery::Start(acceptance, ticket)));
             }
             Wish::Start { token, acceptance, way: Way::Stored | Way::Remembered } => {
                 let to = acceptance.instance.partition(self.partitions);
                 let run = self.run_number();
-                let stamped = Acceptance { run, accepted_at: self.wall(), ..(*acceptance).clone() };
+                let stamped = stamped((*acceptance).clone(), run, self.wall());
                 let again = !self.journal.tried.insert(token);
                 if again && self.checker.was_purged(&stamped.instance) {
                     // With the run its nonce went.
@@ -321,9 +322,16 @@ impl World {
         Timestamp::from_micros(super::EPOCH + self.micros)
     }
 
-    fn run_number(&self) -> crate::model::RunNumber {
-        crate::model::RunNumber(u64::try_from(super::EPOCH + self.micros).expect("after 1970"))
+    fn run_number(&self) -> RunNumber {
+        RunNumber(u64::try_from(super::EPOCH + self.micros).expect("after 1970"))
     }
+}
+
+/// A start as a client writes it at that time.
+fn stamped(acceptance: Acceptance, run: RunNumber, now: Timestamp) -> Acceptance {
+    let begin = acceptance.scheduled_for.map_or(now, |due| due.max(now));
+    let deadline = acceptance.deadline.map(|deadline| Deadline::after(begin, deadline.limit));
+    Acceptance { run, accepted_at: now, deadline, ..acceptance }
 }
 
 /// Whether what was asked for got a call number.
