@@ -21,6 +21,7 @@ use super::children::Child;
 use super::combine::{Race, RaceAll, TryJoinAll};
 use super::events::{EventName, WaitEvent};
 use super::futures::{Call, Sleep};
+use super::join_set::JoinSet;
 use super::saga::Saga;
 use crate::activity::Activity;
 use crate::error::{
@@ -461,6 +462,13 @@ impl OrchestrationContext {
     /// cancels them. If several are, the one in front. Without any future it is never ready.
     pub fn race_all<F: Future>(&self, futures: impl IntoIterator<Item = F>) -> RaceAll<F> {
         RaceAll::new(futures)
+    }
+
+    /// An empty set of futures that run side by side: their values are taken as they come, and more can be put in
+    /// meanwhile. See [`JoinSet`].
+    #[must_use]
+    pub fn join_set<'a, K, T>(&self) -> JoinSet<'a, K, T> {
+        JoinSet::new()
     }
 
     /// What all of these futures resolve to, in their order.

@@ -10,7 +10,8 @@
 //!
 //! Every future of the context is lazy, `Unpin`, `Send` and fused. [`OrchestrationContext::race`],
 //! [`race_all`](OrchestrationContext::race_all), [`join_all`](OrchestrationContext::join_all) and
-//! [`try_join_all`](OrchestrationContext::try_join_all) cover most cases, and the combinators of the
+//! [`try_join_all`](OrchestrationContext::try_join_all) cover most cases, a
+//! [`join_set`](OrchestrationContext::join_set) gives values as they come, and the combinators of the
 //! `futures` crate work too: `select_biased!`, `select`, `join!`, `FuturesUnordered`,
 //! `buffer_unordered`. A future that is dropped before it is ready is cancelled: an activity that has not
 //! started does not start, a timer is removed.
@@ -34,6 +35,7 @@ mod combine;
 mod context;
 mod events;
 mod futures;
+mod join_set;
 mod saga;
 #[cfg(test)]
 mod tests;
@@ -46,6 +48,7 @@ pub use combine::{Race, RaceAll, TryJoinAll};
 pub use context::{OrchestrationContext, RandomInteger};
 pub use events::{EventName, WaitEvent, WaitEventTimeout};
 pub use futures::{Call, Sleep};
+pub use join_set::{JoinNext, JoinSet};
 pub use saga::Saga;
 
 use crate::error::OrchestrationError;

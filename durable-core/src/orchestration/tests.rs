@@ -1,6 +1,6 @@
 //! Orchestrators driven event by event, each story live and then as a replay of what it recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -586,4 +586,114 @@ fn a_replay_logs_nothing() {
         tracing::info!("after");
         assert_eq!(lines.load(Ordering::Relaxed), 3);
     });
+}
+
+/// As many pages at once as the input says, and of each that is odd one more.
+async fn pages(ctx: OrchestrationContext, most: usize) -> Result<Vec<u32>, OrchestrationError> {
+    let (mut waiting, mut seen) = (VecDeque::from([1, 2, 3, 4]), Vec::new());
+    let mut set = ctx.join_set();
+    loop {
+        while set.len() < most
+            && let Some(page) = waiting.pop_front()
+        {
+            set.insert(page, ctx.call_by_name::<u32>("page", &page));
+        }
+        let Some((page, links)) = set.join_next().await else { return Ok(seen) };
+        waiting.extend((0..links?).map(|n| 10 * page + n));
+        seen.push(page);
+    }
+}
+
+#[test]
+fn a_join_set_gives_values_as_they_come_and_takes_more() {
+    let mut story = Story::of(pages);
+    assert_eq!(story.start(&2), ["call 0 page 1", "call 1 page 2"]);
+    assert_eq!(story.answer(1, &0), ["call 2 page 3"]);
+    assert_eq!(story.answer(0, &2), ["call 3 page 4"]);
+    assert_eq!(story.answer(3, &0), ["call 4 page 10"]);
+    assert_eq!(story.answer(2, &0), ["call 5 page 11"]);
+    assert_eq!(story.answer(4, &0), Vec::<String>::new());
+    assert_eq!(story.answer(5, &0), ["completed [2,1,4,3,10,11]"]);
+    story.replays();
+}
+
+#[test]
+fn values_that_came_while_the_code_was_elsewhere_are_given_in_their_order() {
+    let mut story = Story::of(|ctx: OrchestrationContext, (): ()| async move {
+        let mut set = ctx.join_set();
+        for n in 0..3_u32 {
+            set.insert(n, ctx.call_by_name::<u32>("n", &n));
+        }
+        // They begin, and go on while nobody looks at them.
+        let mut first = ctx.wait_event::<()>("first");
+        assert!(matches!(ctx.race(&mut first, set.join_next()).await, Either::Left(_)));
+        ctx.wait_event::<()>("second").await?;
+        let mut seen = Vec::new();
+        while let Some((n, value)) = set.join_next().await {
+            seen.push((n, value?));
+        }
+        Ok::<_, OrchestrationError>(seen)
+    });
+    assert_eq!(story.start(&()), ["call 0 n 0", "call 1 n 1", "call 2 n 2"]);
+    assert_eq!(story.raise("first", &()), Vec::<String>::new());
+    for n in [2, 0, 1] {
+        assert_eq!(story.answer(n, &(10 * n)), Vec::<String>::new());
+    }
+    assert_eq!(story.raise("second", &()), ["completed [[2,20],[0,0],[1,10]]"]);
+    story.replays();
+}
+
+#[test]
+fn what_is_removed_from_a_join_set_or_left_in_it_is_cancelled() {
+    let mut story = Story::of(|ctx: OrchestrationContext, (): ()| async move {
+        let done = {
+            let mut set = ctx.join_set();
+            for key in ["a", "b", "c", "d"] {
+                set.insert(key, ctx.call_by_name::<u32>(key, &()));
+            }
+            // Of different kinds: they only have to give the same.
+            let slow = ctx.clone();
+            set.insert("slow", async move {
+                slow.sleep(secs(60)).await;
+                slow.call_by_name::<u32>("late", &()).await
+            });
+            let first = set.join_next().await.map(|(key, _)| key);
+            assert!(set.remove(&"b") && !set.remove(&"b"), "it is gone");
+            assert_eq!(set.keys().copied().collect::<Vec<_>>(), ["c", "d", "slow"]);
+            assert_eq!(format!("{set:?}"), r#"{"c", "d", "slow"}"#);
+            let second = set.join_next().await.map(|(key, _)| key);
+            [first, second]
+        };
+        ctx.wait_event::<()>("end").await?;
+        Ok::<_, OrchestrationError>(done)
+    });
+    let asked =
+        ["call 0 a null", "call 1 b null", "call 2 c null", "call 3 d null", "timer 4 +61s"];
+    assert_eq!(story.start(&()), asked);
+    assert_eq!(story.answer(0, &1), ["cancel 1"]);
+    assert_eq!(story.answer(1, &1), Vec::<String>::new(), "nobody waits for it");
+    assert_eq!(story.answer(3, &1), ["cancel 2", "cancel 4"]);
+    assert_eq!(story.raise("end", &()), [r#"completed ["a","d"]"#]);
+    story.replays();
+}
+
+#[test]
+fn a_join_set_is_a_stream_and_ends() {
+    let mut story = Story::of(|ctx: OrchestrationContext, (): ()| async move {
+        let mut set = ctx.join_set::<u32, u32>();
+        assert!(set.join_next().await.is_none());
+        for n in 0..3 {
+            let ctx = ctx.clone();
+            set.insert(n, async move { ctx.call_by_name("n", &n).await.unwrap_or(n) });
+        }
+        let two: Vec<_> = StreamExt::take(&mut set, 2).collect().await;
+        let (left, more) = (set.len(), set.is_empty());
+        set.clear();
+        assert!(set.is_empty());
+        Ok::<_, OrchestrationError>((two, left, more))
+    });
+    assert_eq!(story.start(&()).len(), 3);
+    assert_eq!(story.answer(2, &7), Vec::<String>::new());
+    assert_eq!(story.answer(1, &8), ["completed [[[2,7],[1,8]],1,false]"]);
+    story.replays();
 }
