@@ -1,7 +1,11 @@
 //! What can be seen from outside: metrics by their documented names, and log lines that are not repeated.
+//!
+//! A recorder, and a subscriber, is one for all threads of a process. So these stories have a process each: other
+//! tests neither write to it nor meet it.
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use durable_core::prelude::*;
@@ -14,6 +18,28 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 
 use super::hub::{Hub, PATIENCE, tell};
+
+/// Says in the child which story it is for.
+const STORY: &str = "TELEMETRY_STORY";
+
+/// Runs a story of this file in a process of its own: this binary once more.
+fn alone(story: &str, told: impl FnOnce()) {
+    if std::env::var_os(STORY).is_some_and(|asked| asked == story) {
+        told();
+        return;
+    }
+    let (_, module) = module_path!().split_once("::").expect("a crate and its modules");
+    let this = std::env::current_exe().expect("this binary has a path");
+    let child = Command::new(this)
+        .args(["--exact", &format!("{module}::{story}"), "--nocapture"])
+        .env(STORY, story)
+        .output()
+        .expect("the child runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (said, complained) = (text(&child.stdout), text(&child.stderr));
+    let passed = child.status.success() && said.contains("1 passed");
+    assert!(passed, "{}\n{said}\n{complained}", child.status);
+}
 
 #[derive(Clone, Default)]
 struct Touched(Arc<Mutex<BTreeSet<String>>>);
@@ -115,6 +141,10 @@ async fn all_of_them(hub: &Hub) {
 
 #[test]
 fn the_documented_metrics_appear() {
+    alone("the_documented_metrics_appear", the_metrics_appear);
+}
+
+fn the_metrics_appear() {
     let touched = Touched::default();
     metrics::set_global_recorder(touched.clone()).expect("the first one of this process");
     tell(Hub::in_a_file(), |hub: Hub| async move { all_of_them(&hub).await });
@@ -192,6 +222,13 @@ impl tracing::Subscriber for Log {
 
 #[test]
 fn a_line_that_an_orchestrator_logs_appears_once_however_often_it_is_replayed() {
+    alone(
+        "a_line_that_an_orchestrator_logs_appears_once_however_often_it_is_replayed",
+        each_line_appears_once,
+    );
+}
+
+fn each_line_appears_once() {
     let log = Log::default();
     tracing::subscriber::set_global_default(log.clone()).expect("the first one of this process");
     tell(Hub::in_a_file(), |hub: Hub| async move { all_of_them(&hub).await });
