@@ -275,6 +275,8 @@ impl<T> Start<T> {
         if generated
             && scheduled_for.is_none()
             && let Some(worker) = client.worker_of(&instance)
+            // One that has not is not refused: the worker that has it gets the partition.
+            && worker.functions.orchestrators.contains_key(&*acceptance.name)
         {
             let told = worker.ask(&instance, |ticket| Mail::Start { acceptance, ticket });
             acceptance = match told.await.map_err(|_| ClientError::Unanswered)? {

@@ -253,6 +253,10 @@ pub struct Member {
     /// The partitions that it owns.
     #[serde(default)]
     pub owns: Vec<PartitionId>,
+    /// Orchestrators that instances need in partitions which it owns or owned last, where some workers have them
+    /// and others do not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub needs: BTreeMap<PartitionId, Vec<String>>,
     /// It is about to leave: what it gives back is for others.
     #[serde(default)]
     pub leaving: bool,

@@ -84,6 +84,8 @@ pub(super) struct Driver {
     /// Since when, and why, commits cannot be written.
     blocked: Option<(Instant, String)>,
     reported: Stats,
+    /// How many orchestrators its instances were said to need: those that are here, and those that are not.
+    said: (usize, usize),
 }
 
 /// At most one read of arrivals at a time; what is asked for meanwhile is read behind it.
@@ -119,6 +121,7 @@ impl Driver {
             stop_at: None,
             blocked: None,
             reported: Stats::default(),
+            said: (0, 0),
         }
     }
 
@@ -287,7 +290,23 @@ impl Driver {
         self.stop_at
     }
 
+    /// Says which orchestrators the instances need, where others may have those that are missing here.
+    fn say_needs(&mut self) {
+        let Some(fleet) = &self.shared.fleet else { return };
+        let needs = self.partition.needs();
+        let (here, missing) = (needs.registered.len(), needs.missing.len());
+        if self.said == (here, missing) {
+            return;
+        }
+        self.opening.say_needs(needs);
+        if self.said.1 != missing {
+            fleet.lacks();
+        }
+        self.said = (here, missing);
+    }
+
     fn report(&mut self) {
+        self.say_needs();
         let now = self.partition.stats();
         let then = std::mem::replace(&mut self.reported, now);
         for (name, now, then) in [

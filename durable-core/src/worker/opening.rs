@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use durable_machine::model::{ExecutionKey, InstanceId, PartitionId};
-use durable_machine::partition::{Answer, Input, Registry as Code, Ticket};
+use durable_machine::partition::{Answer, Input, Needs, Registry as Code, Ticket};
 use durable_machine::replay::{ForeignWake, OrchestratorFn};
 use tokio::sync::oneshot;
 
@@ -32,6 +32,8 @@ pub(crate) struct Opening {
     /// The instance of the present turn.
     polled: Mutex<Option<InstanceId>>,
     progressed: AtomicBool,
+    /// Which orchestrators its instances were seen to need.
+    needs: Mutex<Needs>,
     passes: Passes,
     /// Callers who wait for an answer; `None` once no answer will come.
     callers: Mutex<Option<Callers>>,
@@ -63,6 +65,7 @@ impl Opening {
             turn: AtomicU64::new(0),
             polled: Mutex::new(None),
             progressed: AtomicBool::new(false),
+            needs: Mutex::default(),
             passes: Passes::default(),
             callers: Mutex::new(Some(Callers::default())),
         }
@@ -180,6 +183,15 @@ impl Opening {
 
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Says which orchestrators its instances were seen to need.
+    pub(super) fn say_needs(&self, needs: &Needs) {
+        needs.clone_into(&mut self.needs.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn needs(&self) -> Needs {
+        self.needs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A commit went through.

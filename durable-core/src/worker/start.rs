@@ -1,5 +1,6 @@
 //! Starting a worker: it joins the hub, and its partitions are opened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub(super) async fn start(
         build: options.build.clone(),
         boot: boot_id(),
         owns: Vec::new(),
+        needs: BTreeMap::new(),
         leaving: false,
     };
     let (ready, mut served) = mpsc::unbounded_channel();

@@ -442,6 +442,7 @@ fn what_two_workers_count_on_is_given_back_and_claimed_anew() {
                 build: None,
                 boot: String::new(),
                 owns: (0..PARTITIONS).map(PartitionId).collect(),
+                needs: BTreeMap::new(),
                 leaving: false,
             };
             while other.load(Ordering::SeqCst) {

@@ -13,6 +13,7 @@ mod faults;
 mod faulty;
 mod fleet;
 mod generations;
+mod handover;
 mod hub;
 mod looking;
 mod neighbours;

@@ -44,6 +44,7 @@ pub(crate) fn member(worker: WorkerId) -> Member {
         build: None,
         boot: String::new(),
         owns: Vec::new(),
+        needs: BTreeMap::new(),
         leaving: false,
     }
 }

@@ -27,6 +27,7 @@ mod group;
 mod hold;
 mod load;
 mod mail;
+mod needs;
 mod purge;
 mod rewind;
 mod run;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 pub use crate::model::{AttemptKey, StartAttempt};
 pub use effect::{Answer, Effect, Input, Ticket};
+pub use needs::Needs;
 pub use turn::{Turn, Turned};
 
 use crate::model::{Event, ExecutionKey, InstanceId, Message, MessageBody, PartitionId, Timestamp};
@@ -46,6 +48,7 @@ use crate::replay::{ForeignWake, Orchestration, OrchestratorFn};
 use crate::store::{Cursor, Head, Snapshot, StoreLimits};
 use entry::{Arrival, Code, Entry, Life};
 use mail::{Inbox, KnownEnvelopes, Outbox};
+use needs::Orchestrators;
 use wheel::Wheel;
 
 /// The orchestrators that this process can run.
@@ -127,7 +130,7 @@ pub struct Partition {
 /// Everything of a partition that is not one instance's.
 struct Core {
     config: Config,
-    registry: Arc<dyn Registry>,
+    registry: Orchestrators,
     head: Head,
     head_changed: bool,
     /// The partition's clock: never runs backwards.
@@ -168,7 +171,7 @@ impl Partition {
             head,
             head_changed: false,
             config,
-            registry,
+            registry: Orchestrators::new(registry),
             now,
             wheel: Wheel::new(),
             effects: Vec::new(),
@@ -286,6 +289,12 @@ impl Partition {
             resident_bytes: self.core.resident_bytes as u64,
             ..self.core.stats
         }
+    }
+
+    /// Which orchestrators its instances were seen to need.
+    #[must_use]
+    pub fn needs(&self) -> &Needs {
+        &self.core.registry.needs
     }
 
     /// Whether nothing is in the works: no turn, load, commit, or anything to write.

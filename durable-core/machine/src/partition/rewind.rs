@@ -111,7 +111,7 @@ impl Core {
 
     /// The turn that repeats a failed history.
     fn repeat(
-        &self,
+        &mut self,
         key: &ExecutionKey,
         entry: &Entry,
         failed: Vec<Event>,

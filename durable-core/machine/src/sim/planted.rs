@@ -147,6 +147,9 @@ planted_bugs! {
     /// What arrives while held is in memory only.
     StashNotStored,
 
+    /// An owner does not say which orchestrators it lacks.
+    LackNotSaid,
+
     // Starts.
     /// An event that comes with a start is lost.
     StartEventForgotten,

@@ -1,12 +1,17 @@
 //! Which partitions a worker claims and which it gives up: decided from what it sees, without any talk.
 //!
 //! From one view all workers decide alike, so no two of them claim the same partition. Where views differ
-//! for a moment two may, and the fence lets one of them win. Partitions stay where they are as far as the
-//! shares allow: a share is the number of partitions by the number of workers, rounded down or up.
+//! for a moment two may, and the fence lets one of them win. A partition is with a worker that has as many of
+//! the orchestrators it needs as any; apart from that, partitions stay where they are as far as the shares
+//! allow: a share is the number of partitions by the number of workers, rounded down or up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use durable_machine::model::{PartitionId, WorkerId};
+
+/// Names of orchestrators.
+pub(super) type Names = BTreeSet<Arc<str>>;
 
 /// The hub as one worker sees it.
 #[derive(Debug, Clone)]
@@ -15,10 +20,14 @@ pub(super) struct Situation {
     pub(super) partitions: u16,
     /// What this worker owns and is not about to give back.
     pub(super) mine: BTreeSet<PartitionId>,
+    /// The orchestrators that it has.
+    pub(super) has: Names,
     /// The other workers that live.
     pub(super) others: Vec<Other>,
     /// What this worker gave back last, until another one has it.
     pub(super) given: Option<PartitionId>,
+    /// What its partitions, and those that nobody owns, need as far as that is known and any worker lacks it.
+    pub(super) needs: BTreeMap<PartitionId, Names>,
 }
 
 /// Another worker that lives.
@@ -26,6 +35,7 @@ pub(super) struct Situation {
 pub(super) struct Other {
     pub(super) worker: WorkerId,
     pub(super) owns: BTreeSet<PartitionId>,
+    pub(super) has: Names,
     /// It takes nothing more.
     pub(super) leaving: bool,
 }
@@ -35,34 +45,93 @@ pub(super) struct Other {
 pub(super) struct Moves {
     /// To be claimed now: nobody who lives has them, and they are this worker's share.
     pub(super) claim: Vec<PartitionId>,
-    /// To be given back, for a worker that has less.
-    pub(super) give_back: Option<PartitionId>,
+    pub(super) give_back: Option<GiveBack>,
+}
+
+/// To be given back, one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveBack {
+    /// For a worker that has orchestrators which it needs and this one lacks.
+    Needs(PartitionId),
+    /// For a worker that has less than its share.
+    Surplus(PartitionId),
 }
 
 impl Situation {
     pub(super) fn decide(&self) -> Moves {
         let shares = self.shares();
-        let mut room: BTreeMap<WorkerId, usize> = shares
-            .iter()
-            .map(|(worker, share)| (*worker, share.saturating_sub(self.held_by(*worker))))
-            .collect();
-        let mut claim = Vec::new();
-        for partition in (0..self.partitions).map(PartitionId) {
-            if self.is_owned(partition) {
-                continue;
-            }
-            let Some((worker, left)) = room.iter_mut().find(|(_, left)| **left > 0) else { break };
-            *left -= 1;
-            if *worker == self.me {
-                claim.push(partition);
-            }
-        }
-        let share = shares.get(&self.me).copied().unwrap_or_default();
-        let too_many = self.mine.len() > share;
         // One at a time: the hub never waits for more than one partition because of this worker.
         let waits = self.given.is_some_and(|given| !self.is_owned(given));
-        let give_back = if too_many && !waits { self.mine.last().copied() } else { None };
-        Moves { claim, give_back }
+        let give_back = if waits { None } else { self.give_back(&shares) };
+        Moves { claim: self.claims(&shares), give_back }
+    }
+
+    /// What is free is shared out in the order of ids: first what not every worker can serve.
+    fn claims(&self, shares: &BTreeMap<WorkerId, usize>) -> Vec<PartitionId> {
+        let free = (0..self.partitions).map(PartitionId).filter(|free| !self.is_owned(*free));
+        let (needy, rest): (Vec<_>, Vec<_>) =
+            free.partition(|partition| self.needs.contains_key(partition));
+        let mut held: BTreeMap<WorkerId, usize> =
+            shares.keys().map(|worker| (*worker, self.held_by(*worker))).collect();
+        let mut claims = Vec::new();
+        for partition in needy.into_iter().chain(rest) {
+            let best = self.best_for(partition);
+            let fits = |worker: &WorkerId| best.as_ref().is_none_or(|best| best.contains(worker));
+            let fitting = || held.iter().filter(|(worker, _)| fits(worker));
+            let chosen = match fitting().find(|(worker, held)| Some(*held) < shares.get(worker)) {
+                // Better too many than one whose instances nobody runs.
+                None if best.is_some() => fitting().min_by_key(|(_, held)| **held),
+                chosen => chosen,
+            };
+            let Some(worker) = chosen.map(|(worker, _)| *worker) else { continue };
+            *held.entry(worker).or_default() += 1;
+            if worker == self.me {
+                claims.push(partition);
+            }
+        }
+        claims.sort_unstable();
+        claims
+    }
+
+    fn give_back(&self, shares: &BTreeMap<WorkerId, usize>) -> Option<GiveBack> {
+        let mine = || self.mine.iter().rev().map(|mine| (*mine, self.best_for(*mine)));
+        if !self.needs.is_empty() {
+            let lacks = |best: &BTreeSet<WorkerId>| !best.contains(&self.me);
+            if let Some((partition, _)) = mine().find(|(_, best)| best.as_ref().is_some_and(lacks))
+            {
+                return Some(GiveBack::Needs(partition));
+            }
+        }
+        if Some(&self.mine.len()) <= shares.get(&self.me) {
+            return None;
+        }
+        let has_less: BTreeSet<WorkerId> = shares
+            .iter()
+            .map(|(worker, share)| (*worker, *share, self.held_by(*worker)))
+            .filter(|(_, share, held)| held < share || held + 1 < self.mine.len())
+            .map(|(worker, ..)| worker)
+            .collect();
+        let goes = |best: &Option<BTreeSet<WorkerId>>| {
+            best.as_ref().map_or(!has_less.is_empty(), |best| !best.is_disjoint(&has_less))
+        };
+        mine().find(|(_, best)| goes(best)).map(|(partition, _)| GiveBack::Surplus(partition))
+    }
+
+    /// The staying workers that have the most of what a partition needs; `None` where all have the same of it.
+    fn best_for(&self, partition: PartitionId) -> Option<BTreeSet<WorkerId>> {
+        let needs = self.needs.get(&partition)?;
+        let staying = self.others.iter().filter(|other| !other.leaving);
+        let staying = staying.map(|other| (other.worker, &other.has)).chain([(self.me, &self.has)]);
+        let fits: Vec<_> =
+            staying.map(|(worker, has)| (worker, needs.intersection(has).count())).collect();
+        let most = fits.iter().map(|(_, fit)| *fit).max();
+        let all = fits.len();
+        let best: BTreeSet<_> = fits
+            .into_iter()
+            .filter(|(_, fit)| Some(*fit) == most)
+            .map(|(worker, _)| worker)
+            .collect();
+        (best.len() < all).then_some(best)
     }
 
     /// How many partitions each worker shall have. Those that have more than the rest keep the odd ones, so
@@ -97,358 +166,4 @@ impl Situation {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn id(n: u128) -> WorkerId {
-        WorkerId(Uuid::from_u128(n))
-    }
-
-    fn set(partitions: impl IntoIterator<Item = u16>) -> BTreeSet<PartitionId> {
-        partitions.into_iter().map(PartitionId).collect()
-    }
-
-    fn other(n: u128, owns: impl IntoIterator<Item = u16>) -> Other {
-        Other { worker: id(n), owns: set(owns), leaving: false }
-    }
-
-    fn alone(partitions: u16, mine: impl IntoIterator<Item = u16>) -> Situation {
-        Situation { me: id(5), partitions, mine: set(mine), others: Vec::new(), given: None }
-    }
-
-    fn claims(moves: &Moves) -> Vec<u16> {
-        moves.claim.iter().map(|partition| partition.0).collect()
-    }
-
-    #[test]
-    fn who_is_alone_claims_all_that_is_free() {
-        assert_eq!(claims(&alone(4, []).decide()), [0, 1, 2, 3]);
-        assert_eq!(claims(&alone(4, [1, 3]).decide()), [0, 2]);
-        assert_eq!(alone(4, 0..4).decide(), Moves::default());
-        assert_eq!(alone(0, []).decide(), Moves::default());
-    }
-
-    #[test]
-    fn what_is_free_is_shared_out_by_the_order_of_ids() {
-        let mut situation = alone(5, []);
-        situation.others = vec![other(3, [])];
-        assert_eq!(claims(&situation.decide()), [3, 4]);
-        situation.others = vec![other(8, [])];
-        assert_eq!(claims(&situation.decide()), [0, 1, 2]);
-    }
-
-    #[test]
-    fn one_that_has_too_many_gives_back_one_and_waits_until_it_is_taken() {
-        let mut situation = alone(4, 0..4);
-        situation.others = vec![other(3, [])];
-        assert_eq!(situation.decide().give_back, Some(PartitionId(3)));
-        situation.mine = set(0..3);
-        situation.given = Some(PartitionId(3));
-        assert_eq!(situation.decide(), Moves::default());
-        situation.others = vec![other(3, [3])];
-        assert_eq!(situation.decide().give_back, Some(PartitionId(2)));
-        situation.mine = set(0..2);
-        situation.others = vec![other(3, [2, 3])];
-        assert_eq!(situation.decide(), Moves::default());
-    }
-
-    #[test]
-    fn the_odd_one_stays_where_it_is() {
-        for n in [3, 8] {
-            let mut situation = alone(5, 0..3);
-            situation.others = vec![other(n, [3, 4])];
-            assert_eq!(situation.decide(), Moves::default());
-            let mut situation = alone(5, 0..2);
-            situation.others = vec![other(n, [2, 3, 4])];
-            assert_eq!(situation.decide(), Moves::default());
-        }
-    }
-
-    #[test]
-    fn with_more_workers_than_partitions_some_have_none() {
-        let mut situation = alone(2, []);
-        situation.others = vec![other(1, [0]), other(2, [1]), other(3, [])];
-        assert_eq!(situation.decide(), Moves::default());
-        situation.others = vec![other(1, [0]), other(8, []), other(9, [])];
-        assert_eq!(claims(&situation.decide()), [1]);
-    }
-
-    #[test]
-    fn one_that_leaves_gets_nothing_and_keeps_what_it_still_has() {
-        let mut situation = alone(4, [0]);
-        situation.others = vec![Other { leaving: true, ..other(1, [2]) }];
-        assert_eq!(claims(&situation.decide()), [1, 3]);
-    }
-
-    /// SplitMix64: the tests need numbers, not chance.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn below(&mut self, n: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            usize::try_from((z ^ (z >> 31)) % n as u64).unwrap()
-        }
-    }
-
-    /// A hub with its workers, each of which acts on what it sees.
-    struct Hub {
-        partitions: u16,
-        owns: BTreeMap<WorkerId, BTreeSet<PartitionId>>,
-        given: BTreeMap<WorkerId, Option<PartitionId>>,
-        /// The fence: whoever opened it last.
-        owner: BTreeMap<PartitionId, WorkerId>,
-        moved: usize,
-    }
-
-    impl Hub {
-        fn new(partitions: u16) -> Self {
-            Self {
-                partitions,
-                owns: BTreeMap::new(),
-                given: BTreeMap::new(),
-                owner: BTreeMap::new(),
-                moved: 0,
-            }
-        }
-
-        fn join(&mut self, n: u128) {
-            self.owns.insert(id(n), BTreeSet::new());
-            self.given.insert(id(n), None);
-        }
-
-        /// Dead, or gone: either way nobody who lives has its partitions.
-        fn lose(&mut self, worker: WorkerId) {
-            self.owns.remove(&worker);
-            self.given.remove(&worker);
-        }
-
-        fn seen_by(&self, me: WorkerId) -> Situation {
-            Situation {
-                me,
-                partitions: self.partitions,
-                mine: self.owns[&me].clone(),
-                others: self
-                    .owns
-                    .iter()
-                    .filter(|(worker, _)| **worker != me)
-                    .map(|(worker, owns)| Other {
-                        worker: *worker,
-                        owns: owns.clone(),
-                        leaving: false,
-                    })
-                    .collect(),
-                given: self.given[&me],
-            }
-        }
-
-        /// One worker acts on what it saw, perhaps a while ago. Returns whether it did anything.
-        fn act(&mut self, seen: &Situation) -> bool {
-            let (me, moves) = (seen.me, seen.decide());
-            let acted = moves != Moves::default();
-            for partition in moves.claim {
-                if let Some(before) = self.owner.insert(partition, me)
-                    && let Some(owns) = self.owns.get_mut(&before)
-                {
-                    owns.remove(&partition);
-                }
-                self.owns.get_mut(&me).unwrap().insert(partition);
-                self.moved += 1;
-            }
-            if let Some(partition) = moves.give_back {
-                // It may have lost it meanwhile.
-                self.owns.get_mut(&me).unwrap().remove(&partition);
-                self.given.insert(me, Some(partition));
-            }
-            acted
-        }
-
-        fn workers(&self) -> Vec<WorkerId> {
-            self.owns.keys().copied().collect()
-        }
-
-        fn settle(&mut self, numbers: &mut Numbers) {
-            for _ in 0..10_000 {
-                let workers = self.workers();
-                let views: Vec<_> = workers.iter().map(|worker| self.seen_by(*worker)).collect();
-                if views.iter().all(|seen| seen.decide() == Moves::default()) {
-                    return;
-                }
-                let chosen = numbers.below(views.len());
-                self.act(&views[chosen]);
-            }
-            panic!("it does not come to rest: {:?}", self.owns);
-        }
-
-        fn assert_balanced(&self) {
-            let workers = self.owns.len();
-            let each = usize::from(self.partitions) / workers;
-            let mut of = BTreeMap::new();
-            for (worker, owns) in &self.owns {
-                let most = each + usize::from(usize::from(self.partitions) % workers > 0);
-                assert!((each..=most).contains(&owns.len()), "{:?}", self.owns);
-                for partition in owns {
-                    assert_eq!(of.insert(*partition, *worker), None, "{partition} has two owners");
-                }
-            }
-            assert_eq!(of.len(), usize::from(self.partitions), "all are owned");
-        }
-    }
-
-    fn hub_of(numbers: &mut Numbers) -> Hub {
-        let partitions = [1, 2, 3, 4, 7, 16, 64][numbers.below(7)];
-        Hub::new(partitions)
-    }
-
-    #[test]
-    fn from_one_view_no_two_claim_the_same_and_all_that_is_free_is_claimed() {
-        let mut numbers = Numbers(1);
-        for _ in 0..2000 {
-            let mut hub = hub_of(&mut numbers);
-            for n in 0..=numbers.below(6) {
-                hub.join(n as u128);
-            }
-            let workers = hub.workers();
-            for partition in 0..hub.partitions {
-                if let Some(worker) = workers.get(numbers.below(workers.len() + 2)) {
-                    hub.owns.get_mut(worker).unwrap().insert(PartitionId(partition));
-                }
-            }
-            let mut claimed = BTreeSet::new();
-            let owned: usize = hub.owns.values().map(BTreeSet::len).sum();
-            for worker in &workers {
-                for partition in hub.seen_by(*worker).decide().claim {
-                    assert!(claimed.insert(partition), "{partition} is claimed twice");
-                    assert!(hub.owns.values().all(|owns| !owns.contains(&partition)));
-                }
-            }
-            let fits =
-                workers.iter().all(|worker| hub.seen_by(*worker).decide().give_back.is_none());
-            let all = usize::from(hub.partitions);
-            assert!(!fits || owned + claimed.len() == all, "something stays free: {:?}", hub.owns);
-        }
-    }
-
-    #[test]
-    fn whoever_comes_and_goes_it_comes_to_rest_in_balance() {
-        for seed in 0..400 {
-            let mut numbers = Numbers(seed);
-            let mut hub = hub_of(&mut numbers);
-            let mut next = 0;
-            for _ in 0..20 {
-                let workers = hub.workers();
-                if workers.is_empty() || numbers.below(3) > 0 {
-                    // Ids are random, so that the new one may come before or behind those that are there.
-                    hub.join((numbers.below(1 << 20) as u128) << 32 | next);
-                    next += 1;
-                } else {
-                    let chosen = numbers.below(workers.len());
-                    hub.lose(workers[chosen]);
-                }
-                // Now and then the next one comes before it has come to rest.
-                for _ in 0..numbers.below(4) {
-                    let workers = hub.workers();
-                    if !workers.is_empty() {
-                        let seen = hub.seen_by(workers[numbers.below(workers.len())]);
-                        hub.act(&seen);
-                    }
-                }
-            }
-            if hub.owns.is_empty() {
-                hub.join(1);
-            }
-            hub.settle(&mut numbers);
-            hub.assert_balanced();
-        }
-    }
-
-    #[test]
-    fn workers_that_act_on_old_views_come_to_rest_in_balance_too() {
-        for seed in 0..400 {
-            let mut numbers = Numbers(seed);
-            let mut hub = hub_of(&mut numbers);
-            for n in 0..=numbers.below(5) {
-                hub.join(n as u128);
-            }
-            for _ in 0..30 {
-                // All look, then some of them act.
-                let views: Vec<_> = hub.workers().into_iter().map(|me| hub.seen_by(me)).collect();
-                for seen in views {
-                    if numbers.below(2) == 0 {
-                        hub.act(&seen);
-                    }
-                }
-            }
-            hub.settle(&mut numbers);
-            hub.assert_balanced();
-        }
-    }
-
-    #[test]
-    fn a_join_moves_no_more_than_the_share_of_the_new_one() {
-        for seed in 0..200 {
-            let mut numbers = Numbers(seed);
-            let mut hub = hub_of(&mut numbers);
-            for n in 0..=numbers.below(5) {
-                hub.join(2 * n as u128 + 10);
-                hub.settle(&mut numbers);
-            }
-            hub.moved = 0;
-            let before = hub.owns.clone();
-            hub.join(numbers.below(30) as u128 * 2 + 1);
-            hub.settle(&mut numbers);
-            hub.assert_balanced();
-            let workers = hub.owns.len();
-            let each = usize::from(hub.partitions) / workers;
-            assert!(hub.moved <= each.max(1), "{} moves: {before:?} to {:?}", hub.moved, hub.owns);
-        }
-    }
-
-    #[test]
-    fn a_loss_moves_only_what_was_lost() {
-        for seed in 0..200 {
-            let mut numbers = Numbers(seed);
-            let mut hub = hub_of(&mut numbers);
-            for n in 0..=numbers.below(5) + 1 {
-                hub.join(n as u128);
-            }
-            hub.settle(&mut numbers);
-            let workers = hub.workers();
-            let lost = workers[numbers.below(workers.len())];
-            let owned = hub.owns[&lost].len();
-            hub.moved = 0;
-            hub.lose(lost);
-            hub.settle(&mut numbers);
-            hub.assert_balanced();
-            assert_eq!(hub.moved, owned);
-        }
-    }
-
-    #[test]
-    fn at_most_one_partition_is_on_its_way_from_each_worker() {
-        for seed in 0..200 {
-            let mut numbers = Numbers(seed);
-            let mut hub = Hub::new(64);
-            hub.join(50);
-            hub.settle(&mut numbers);
-            for n in 0..=numbers.below(7) {
-                hub.join(n as u128 * 20);
-            }
-            for _ in 0..500 {
-                let workers = hub.workers();
-                let seen = hub.seen_by(workers[numbers.below(workers.len())]);
-                hub.act(&seen);
-                let owned: usize = hub.owns.values().map(BTreeSet::len).sum();
-                assert!(owned + 1 >= 64, "only one worker has too many: {:?}", hub.owns);
-            }
-            hub.settle(&mut numbers);
-            hub.assert_balanced();
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use durable_machine::model::PartitionId;
 
+use super::balance::Names;
 use super::{Fleet, lose};
 use crate::store::{Member, Store, StoreError};
 use crate::telemetry;
@@ -66,6 +67,7 @@ async fn beat(shared: &Arc<Shared>, fleet: &Fleet) -> Beat {
     membership.member.beat += 1;
     membership.member.leaving = !shared.is_serving();
     membership.member.owns = owns;
+    membership.member.needs = needs(fleet);
     let (over, sent) = (fleet.lease.is_over(), Instant::now());
     let written = shared.store.heartbeat(&membership.member);
     let moved = match tokio::time::timeout(fleet.sharing.lease / 3, written).await {
@@ -96,6 +98,12 @@ async fn beat(shared: &Arc<Shared>, fleet: &Fleet) -> Beat {
         shared.send_all(|| Mail::CheckArrivals);
     }
     Beat::Sent
+}
+
+fn needs(fleet: &Fleet) -> BTreeMap<PartitionId, Vec<String>> {
+    let own = fleet.own();
+    let texts = |names: &Names| names.iter().map(|name| name.to_string()).collect();
+    own.needs.iter().map(|(partition, names)| (*partition, texts(names))).collect()
 }
 
 /// Whether no other worker can have seen that this one was silent.

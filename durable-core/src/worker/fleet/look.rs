@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use durable_machine::model::{PartitionId, WorkerId};
+use durable_machine::partition::Needs;
 
-use super::balance::{Moves, Other, Situation};
+use super::balance::{GiveBack, Moves, Names, Other, Situation};
 use super::view::{View, process_is_gone};
 use super::{Fleet, claim, give_back};
 use crate::store::Member;
@@ -117,15 +118,25 @@ impl Look<'_> {
         let situation = self.situation();
         let Moves { claim: claims, give_back: surplus } = situation.decide();
         self.given = situation.given;
-        if let Some(partition) = surplus
+        let to_give = surplus.map(|give_back| match give_back {
+            GiveBack::Needs(partition) => {
+                (partition, "another worker has orchestrators that it needs")
+            }
+            GiveBack::Surplus(partition) => (partition, "another worker has less than its share"),
+        });
+        if let Some((partition, why)) = to_give
             && let Some(opening) = self.shared.opening(partition).filter(|o| o.is_served())
         {
-            give_back(&opening, "another worker has less than its share");
+            give_back(&opening, why);
             self.given = Some(partition);
         }
         let mut all = true;
         let mut claimed = false;
         for partition in claims {
+            // Whoever owned it last knew what it needs.
+            if let Some(needs) = situation.needs.get(&partition) {
+                self.fleet.own().needs.insert(partition, needs.clone());
+            }
             let is_free = self.shared.opening(partition).is_none() && self.may_claim(partition);
             let done = is_free
                 && claim(self.shared, self.fleet, partition, self.last_owner(partition)).await;
@@ -144,17 +155,57 @@ impl Look<'_> {
         let others = self.view.iter().filter(|seen| seen.is_alive()).map(|seen| Other {
             worker: seen.member.worker,
             owns: seen.member.owns.iter().copied().collect(),
+            has: names_of(&seen.member),
             leaving: seen.member.leaving,
         });
         let mut situation = Situation {
             me: self.me.worker,
             partitions: self.shared.partitions,
             mine: openings.map(|opening| opening.partition).collect(),
+            has: names_of(&self.me),
             others: others.collect(),
             given: None,
+            needs: BTreeMap::new(),
         };
         situation.given = self.given.filter(|given| !situation.is_owned(*given));
+        situation.needs = self.needs(&situation);
         situation
+    }
+
+    /// What this worker's partitions, and those that nobody owns, need: as far as some workers have it and others
+    /// do not. Kept, so that the others see it, and the next owner takes it over.
+    fn needs(&self, situation: &Situation) -> BTreeMap<PartitionId, Names> {
+        let staying = situation.others.iter().filter(|other| !other.leaving);
+        let lists: Vec<_> = staying.map(|other| &other.has).chain([&situation.has]).collect();
+        let tells_apart = |name: &Arc<str>| {
+            let having = lists.iter().filter(|list| list.contains(name)).count();
+            (1..lists.len()).contains(&having)
+        };
+        let mut own = self.fleet.own();
+        let mut needs = std::mem::take(&mut own.needs);
+        for opening in self.shared.present().filter(|opening| !opening.is_leaving()) {
+            let Needs { registered, missing } = opening.needs();
+            // Where nothing is missing and nothing ever was, nobody else has to know.
+            if !missing.is_empty() || needs.contains_key(&opening.partition) {
+                let needs = needs.entry(opening.partition).or_default();
+                needs.extend(missing.into_iter().chain(registered));
+            }
+        }
+        needs.retain(|partition, names| {
+            names.retain(tells_apart);
+            let theirs = situation.others.iter().any(|other| other.owns.contains(partition));
+            !names.is_empty() && (situation.mine.contains(partition) || !theirs)
+        });
+        own.needs = needs.clone();
+        for seen in self.view.iter() {
+            for (partition, names) in &seen.member.needs {
+                if !situation.is_owned(*partition) {
+                    let names = names.iter().map(|name| Arc::from(&**name)).filter(tells_apart);
+                    needs.entry(*partition).or_default().extend(names);
+                }
+            }
+        }
+        needs
     }
 
     fn may_claim(&self, partition: PartitionId) -> bool {
@@ -167,4 +218,8 @@ impl Look<'_> {
         let owner = dead.find(|seen| seen.member.owns.contains(&partition));
         owner.map(|seen| seen.member.worker)
     }
+}
+
+fn names_of(member: &Member) -> Names {
+    member.orchestrators.iter().map(|name| Arc::from(&**name)).collect()
 }

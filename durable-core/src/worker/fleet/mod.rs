@@ -26,6 +26,8 @@ use tokio::task::JoinHandle;
 pub(super) use beat::join;
 pub(super) use lease::Lease;
 
+use balance::Names;
+
 use super::mailbox::Mail;
 use super::opening::Opening;
 use super::serve::{self, Ready};
@@ -71,6 +73,9 @@ struct Own {
     avoided: BTreeMap<PartitionId, Instant>,
     /// The fence of this worker's last opening.
     fences: BTreeMap<PartitionId, Fence>,
+    /// Orchestrators that instances need in partitions that are this worker's, or were until another one has them:
+    /// those that some workers have and others lack.
+    needs: BTreeMap<PartitionId, Names>,
     /// Told about openings, while the worker starts.
     starting: Option<Ready>,
 }
@@ -99,6 +104,11 @@ impl Fleet {
     pub(super) fn changed(&self) {
         self.served();
         self.beat.notify_one();
+        self.look.notify_one();
+    }
+
+    /// A partition needs an orchestrator that is missing here: another worker may have it.
+    pub(super) fn lacks(&self) {
         self.look.notify_one();
     }
 

@@ -129,6 +129,7 @@ mod tests {
             build: None,
             boot: "boot".into(),
             owns: Vec::new(),
+            needs: BTreeMap::new(),
             leaving: false,
         }
     }

@@ -208,6 +208,53 @@ fn an_orchestrator_that_nobody_here_knows_is_held_until_somebody_does() {
 }
 
 #[test]
+fn an_owner_says_which_orchestrators_its_instances_need_and_it_lacks() {
+    check(
+        r#"
+        faults  live
+        start   order-7 chain 1
+        start   order-8 echo 8
+        expect  call a
+        expect  lacks
+        crash
+        code    chain is missing
+        open
+        expect  held order-7 UnknownOrchestrator
+        expect  lacks chain
+        code    wait is missing
+        start   order-9 wait [] reuse refuse
+        expect  held order-9 UnknownOrchestrator
+        expect  lacks chain wait
+        crash
+        code    chain is chain
+        code    wait is wait
+        open
+        expect  free order-7
+        expect  lacks
+        "#,
+    );
+}
+
+#[test]
+fn a_start_that_waits_for_its_code_behind_a_run_that_has_ended_counts_as_lacked() {
+    check(
+        "
+        faults  live
+        start   order-7 echo 1
+        expect  completed 1
+        code    chain is missing
+        start   order-7 chain 2 reuse refuse
+        expect  note no orchestrator \"chain\"
+        expect  lacks chain
+        crash
+        code    chain is chain
+        open
+        expect  call a 2
+        ",
+    );
+}
+
+#[test]
 fn a_pending_start_without_code_begins_at_the_resume_when_the_code_is_there() {
     check(
         r#"

@@ -1391,6 +1391,14 @@ impl World {
                 let part = words.rest();
                 assert!(self.notes.iter().any(|note| note.contains(part)), "{:?}", self.notes);
             }
+            // expect lacks [NAME …]: orchestrators that instances need and the owners do not have
+            "lacks" => {
+                let needs = self.owners.iter().flatten().map(|owner| owner.partition.needs());
+                let missing: BTreeSet<&str> =
+                    needs.flat_map(|needs| &needs.missing).map(|name| &**name).collect();
+                let expected: BTreeSet<&str> = words.rest().split_whitespace().collect();
+                assert_eq!(missing, expected);
+            }
             // expect dropped N, since the last time this was asked
             "dropped" => {
                 let dropped: u64 =

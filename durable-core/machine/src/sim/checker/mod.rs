@@ -21,7 +21,7 @@ use crate::model::{
     Attempt, CallNumber, EventKind, ExecutionKey, Failure, Fence, InstanceId, MessageNumber,
     PartitionId, Payload, RunNumber, RuntimeStatus, StatusRow, Timestamp,
 };
-use crate::partition::{Answer, AttemptKey, StartAttempt};
+use crate::partition::{Answer, AttemptKey, Needs, StartAttempt};
 use crate::store::{Commit, InstanceWrite, ListQuery, RowChange, StoreModel};
 
 /// What was found to be wrong, in a sentence.
@@ -164,6 +164,16 @@ impl Checker {
             self.purge_is_right(key, store, journal)?;
         }
         Ok(())
+    }
+
+    /// Whoever holds an instance because it lacks the code says which code that is: another worker may have it.
+    pub(super) fn lack_is_said(message: &str, needs: Option<&Needs>) -> Verdict {
+        let name =
+            message.strip_prefix("no orchestrator \"").and_then(|rest| rest.split('"').next());
+        let (Some(name), Some(needs)) = (name, needs) else { return Ok(()) };
+        holds(needs.missing.contains(name) && !needs.registered.contains(name), || {
+            format!("I8: {name:?} is missing, and the owner says that it needs {needs:?}")
+        })
     }
 
     fn note_offered(&mut self, write: &InstanceWrite) {

@@ -448,6 +448,8 @@ impl World {
             }
             Effect::Held { instance, message } => {
                 self.tell(format_args!("{id} holds {instance}: {message}"));
+                let needs = self.owners.get(&id).map(|owner| owner.machine.needs());
+                Checker::lack_is_said(&message, needs)?;
                 self.checker.told_held.insert(instance);
             }
             Effect::Warn { instance, message } => {
