@@ -1,4 +1,5 @@
 mod approval;
+mod azure;
 mod children;
 mod circuit_breaker;
 mod client_libraries;
