@@ -17,6 +17,9 @@ FROM ?= 0
 # How often a worker process is killed by `make kill`.
 KILLS ?= 200
 
+# How long `make fuzz` goes on with each property.
+SECONDS ?= 60
+
 # How long `make soak` goes on.
 MINUTES ?= 10
 
@@ -49,7 +52,7 @@ LIBRARIES := examples/tests/clients
 LIBRARY_NODE := $(LIBRARIES)/node_modules/.installed
 LIBRARY_PYTHON := $(LIBRARIES)/.venv/.installed
 
-.PHONY: help test fmt fmt-check lint doc deny emulator clients unit doctest package simulate kill soak load tools clean-tools
+.PHONY: help test fmt fmt-check lint doc deny emulator clients unit doctest package simulate kill fuzz soak load tools clean-tools
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -117,6 +120,10 @@ simulate: ## Run the seeded simulation: make simulate SEEDS=n [FROM=k]
 kill: ## Kill a worker process again and again: make kill [KILLS=n]
 	$(STEP) "$(KILLS) kills" env DURABLE_KILLS=$(KILLS) \
 		cargo test $(LOCKED) -p durable-core --all-features --test all kill:: -- --nocapture
+
+fuzz: ## Random requests and texts for the HTTP interface: make fuzz [SECONDS=n] [DURABLE_SEED=k]
+	$(STEP) "Random requests, $(SECONDS) s for each property" env DURABLE_FUZZ_SECONDS=$(SECONDS) \
+		cargo test $(LOCKED) -p durable-core --all-features --lib --test all fuzz:: -- --nocapture
 
 soak: emulator ## Kill and stop workers on a misbehaving Azure hub, run after run: make soak [MINUTES=n] [DURABLE_SEED=k]
 	$(STEP) "Chaos for $(MINUTES) minutes" env DURABLE_CHAOS_MINUTES=$(MINUTES) \

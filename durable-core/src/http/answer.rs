@@ -5,6 +5,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 
+use super::path::encoded;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 pub(super) fn empty(status: StatusCode) -> Response {
@@ -28,9 +30,13 @@ pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Respo
     }
 }
 
-/// Sets `Location`.
+/// Sets `Location`. A URL that came in may have letters in it that a header cannot have: they are escaped.
 pub(super) fn locate(response: &mut Response, url: &str) {
-    if let Ok(url) = HeaderValue::from_bytes(url.as_bytes()) {
+    let escaped: String = url
+        .chars()
+        .map(|letter| if letter.is_ascii() { letter.into() } else { encoded(&letter.to_string()) })
+        .collect();
+    if let Ok(url) = HeaderValue::from_str(&escaped) {
         response.headers_mut().insert(header::LOCATION, url);
     }
 }

@@ -38,6 +38,8 @@ mod app;
 mod binding;
 mod body;
 mod durable_client;
+#[cfg(test)]
+mod fuzz;
 mod health;
 mod host;
 mod json;

@@ -9,6 +9,7 @@ use durable_core::http::ManagementApi;
 use durable_core::prelude::*;
 use serde_json::{Value, json};
 
+use super::fuzz::decoded;
 use super::server::{Answer, BASE, HOST, Server, request};
 
 /// Where tests mount the routes.
@@ -43,7 +44,8 @@ fn operation(verb: &str, path: &str) -> Option<&'static Value> {
     };
     let path = path.get(MOUNTS.iter().find(is_below)?.len()..)?;
     let path = path.strip_suffix('/').unwrap_or(path);
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let text = |segment: &str| decoded(segment).unwrap_or_else(|| segment.to_owned());
+    let segments: Vec<String> = path.split('/').skip(1).map(text).collect();
     let same = |expected: &str, segment: &str| {
         !segment.is_empty() && (expected.starts_with('{') || expected.eq_ignore_ascii_case(segment))
     };

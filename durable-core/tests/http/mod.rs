@@ -7,6 +7,7 @@ mod bad_inputs;
 mod document;
 mod events;
 mod functions;
+mod fuzz;
 mod handlers;
 mod health;
 mod links;

@@ -111,6 +111,21 @@ async fn point_3_an_instance_that_the_engine_holds_is_suspended_and_says_why() {
 }
 
 #[tokio::test]
+async fn point_4_what_a_header_cannot_have_is_escaped_in_it() {
+    let server = Server::start().await;
+    server.begin("WaitForApproval", "é", json!(1)).await;
+    let location = server
+        .get("/instances/é?x=🦀&reason=ü")
+        .await
+        .is(202)
+        .header("location")
+        .unwrap()
+        .to_owned();
+    assert!(location.ends_with("/instances/%C3%A9?x=%F0%9F%A6%80&reason=%C3%BC"), "{location}");
+    server.follow("GET", &location, "").await.is(202);
+}
+
+#[tokio::test]
 async fn point_4_an_active_instance_says_where_and_when_to_look_again() {
     let server = one_of_each().await;
     for path in [
