@@ -283,6 +283,11 @@ impl<T> Handle<T> {
     /// [`ClientError::NotFound`]; [`ClientError::NotFailed`] where it has not failed; [`ClientError::Refused`]
     /// where its worker has no such orchestrator; or the store's error.
     pub async fn rewind(&self, reason: impl Into<Arc<str>>) -> Result<(), ClientError> {
+        self.rewind_because(Some(reason.into())).await
+    }
+
+    /// With a reason or without one.
+    pub(crate) async fn rewind_because(&self, reason: Option<Arc<str>>) -> Result<(), ClientError> {
         let status = self.status().await?;
         if status.runtime_status() != RuntimeStatus::Failed {
             return Err(ClientError::NotFailed {
@@ -291,7 +296,7 @@ impl<T> Handle<T> {
             });
         }
         let execution = status.execution();
-        self.command(Command::Rewind { execution, reason: Some(reason.into()) }).await?;
+        self.command(Command::Rewind { execution, reason }).await?;
         let mut pause = POLL_FIRST;
         let until = tokio::time::Instant::now() + REWIND_SHOWS;
         while tokio::time::Instant::now() < until {

@@ -46,15 +46,20 @@ impl ManagementApi {
     /// is one, and counts the instances by their status.
     pub fn health<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         Router::new()
-            .route("/healthz", get(async || told(StatusCode::OK, "ok", None)))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
+            .route("/healthz", get(async || told(StatusCode::OK, "ok", None)).fallback(nothing))
+            .route("/readyz", get(ready).fallback(nothing))
+            .route("/metrics", get(metrics).fallback(nothing))
             .with_state(self.clone())
     }
 }
 
 fn told(code: StatusCode, status: &'static str, reason: Option<&'static str>) -> Response {
     sealed(answer::json(code, &Health { status, reason }))
+}
+
+/// By any other verb.
+async fn nothing() -> Response {
+    sealed(Refusal::NotFound.into_response())
 }
 
 async fn ready(State(api): State<ManagementApi>) -> Response {

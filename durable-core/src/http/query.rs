@@ -1,5 +1,6 @@
 //! The query of a URL: names in any casing, repeated names joined by commas, blank values absent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,24 +17,19 @@ pub(super) struct Negative;
 /// The parameters of a request.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(super) struct Query {
-    parameters: Vec<(String, String)>,
+    parameters: BTreeMap<String, String>,
     /// Those that its route says it reads.
     declared: Option<&'static [&'static str]>,
 }
 
 impl Query {
     pub(super) fn parse(query: &str) -> Self {
-        let mut parameters: Vec<(String, String)> = Vec::new();
+        let mut parameters = BTreeMap::<String, String>::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let (name, value) = (text(name).to_ascii_lowercase(), text(value));
-            match parameters.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => {
-                    values.push(',');
-                    values.push_str(&value);
-                }
-                None => parameters.push((name, value)),
-            }
+            let joined = |values: &mut String| values.extend([",", value.as_str()]);
+            parameters.entry(name).and_modify(joined).or_insert_with(|| value.clone());
         }
         Self { parameters, declared: None }
     }
@@ -46,8 +42,7 @@ impl Query {
     /// The value of a parameter, whose name is given in lower case.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         debug_assert!(self.is_declared(name), "the table of routes does not have {name}");
-        let (_, value) = self.parameters.iter().find(|(known, _)| known == name)?;
-        Some(value.as_str()).filter(|value| !value.trim().is_empty())
+        self.parameters.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
     }
 
     fn is_declared(&self, name: &str) -> bool {

@@ -196,7 +196,7 @@ async fn it_is_served_to_those_who_have_the_key() {
 
 /// What only a storage that fails, or a crowd, brings about: other tests do.
 fn is_rare(id: &str, status: &str, response: &Value) -> bool {
-    let waits = ["start", "startWithId", "restart", "purgeInstances"];
+    let waits = ["start", "startWithId", "restart", "rewind", "purgeInstances"];
     match status {
         "429" => true,
         "500" => response["$ref"] != "#/components/responses/StatusOrFailure",
@@ -289,6 +289,7 @@ async fn everything_that_it_promises_is_seen() {
         (&open, "POST", format!("/instances/failed/restart?{fails}"), ""),
         (&open, "POST", "/instances/active/restart?restartWithNewInstanceId=false".to_owned(), ""),
         (&full, "POST", format!("/instances/done/restart?{waits}"), ""),
+        (&full, "POST", "/instances/done/rewind".to_owned(), ""),
         (&open, "DELETE", "/instances/active".to_owned(), ""),
         (&open, "DELETE", "/instances/done".to_owned(), ""),
         (&open, "DELETE", format!("/instances?{since}&runtimeStatus=Failed"), ""),

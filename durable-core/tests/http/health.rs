@@ -17,6 +17,16 @@ async fn it_lives_and_is_ready_by_get_and_head() {
 }
 
 #[tokio::test]
+async fn by_other_verbs_there_is_nothing() {
+    let server = Server::start().await;
+    for verb in ["POST", "DELETE", "OPTIONS", "TRACE"] {
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            server.send(request(verb, path, &[], Body::empty())).await.is_empty(404);
+        }
+    }
+}
+
+#[tokio::test]
 async fn it_is_not_ready_when_its_worker_has_ended() {
     let worker = Worker::builder(MemoryStore::new()).registry(registry()).start().await.unwrap();
     let api = durable_core::http::ManagementApi::new(worker.client());

@@ -233,6 +233,13 @@ async fn point_10_a_rewind_runs_again_what_failed_and_ends_a_second_time() {
     let server = Server::start().await;
     server.begin("FailingUntil", "a", json!(null)).await;
     let failed = server.until_ended("a").await;
+    // Without a reason there is none.
+    server.post("/instances/a/rewind").await.is_empty(202);
+    server.eventually("a", |now| now.execution() > failed.execution() && now.has_ended()).await;
+    let history = server.get("/instances/a?showHistory=true").await.json()["historyEvents"].clone();
+    let rewound_as = (&history[1]["EventType"], &history[1]["Reason"]);
+    assert_eq!(rewound_as, (&json!("ExecutionRewound"), &json!(null)));
+    let failed = server.until_ended("a").await;
     let rewound = |expected: RuntimeStatus| {
         let server = &server;
         let execution = failed.execution();
@@ -256,7 +263,7 @@ async fn point_10_a_rewind_runs_again_what_failed_and_ends_a_second_time() {
     let history = server.get("/instances/a?showHistory=true").await.json()["historyEvents"].clone();
     assert_eq!(
         (&history[0]["EventType"], &history[0]["Generation"]),
-        (&json!("ExecutionStarted"), &json!(2))
+        (&json!("ExecutionStarted"), &json!(3))
     );
     let rewound = (&history[1]["EventType"], &history[1]["Reason"]);
     assert_eq!(rewound, (&json!("ExecutionRewound"), &json!("try again")));

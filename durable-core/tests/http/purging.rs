@@ -99,6 +99,9 @@ async fn point_8_where_none_fits_none_is_touched() {
     for query in [
         "runtimeStatus=Terminated",
         "runtimeStatus=Running",
+        // A word that is no state is not a wish for all of them.
+        "runtimeStatus=completed",
+        "runtimeStatus=Nonsense,,9",
         "runtimeStatus=Pending,Running,Suspended,ContinuedAsNew",
         "createdTimeTo=2000-01-02T00:00:00Z",
         "instanceIdPrefix=other",

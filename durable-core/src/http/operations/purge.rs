@@ -29,6 +29,11 @@ pub(in super::super) async fn purge_many(ask: &Ask<'_>) -> Result<Response, Refu
         let message = "Please provide value for 'createdTimeFrom' parameter.".to_owned();
         return Err(Refusal::Text(StatusCode::BAD_REQUEST, message));
     }
+    // Words of which none is a state are a mistake, and not a wish for every state.
+    let named = ask.query.text("runtimestatus").is_some();
+    if named && ask.query.statuses("runtimestatus").is_empty() {
+        return Err(Refusal::NotFound);
+    }
     let _place = ask.api.take_place()?;
     match filtered(ask, ask.api.client.instances()).purge().await?.purged {
         0 => Err(Refusal::NotFound),

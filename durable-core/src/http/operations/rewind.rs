@@ -11,8 +11,10 @@ use crate::ClientError;
 /// Refusals are bare texts, which client libraries show to their callers.
 pub(in super::super) async fn rewind(ask: &Ask<'_>, id: &str) -> Result<Response, Refusal> {
     let handle = ask.api.client.instance(id).map_err(|_| unknown(id))?;
-    let reason = ask.query.text("reason").unwrap_or_default();
-    handle.rewind(reason).await.map_err(|error| match error {
+    // It waits until the status shows it.
+    let _place = ask.api.take_place()?;
+    let reason = ask.query.text("reason").map(Into::into);
+    handle.rewind_because(reason).await.map_err(|error| match error {
         ClientError::NotFound(_) => unknown(id),
         ClientError::NotFailed { status, .. } => not_now(format!(
             "The orchestration instance \"{id}\" has the status {status}, but only a Failed one can be rewound."

@@ -48,14 +48,8 @@ pub(in super::super) enum HistoryEvent<'a> {
     },
     SubOrchestrationInstanceCompleted(Completed<'a>),
     SubOrchestrationInstanceFailed(Failed<'a>),
-    TimerCreated {
-        timestamp: String,
-        fire_at: String,
-    },
-    TimerFired {
-        timestamp: String,
-        fire_at: String,
-    },
+    TimerCreated(Timer),
+    TimerFired(Timer),
     EventRaised {
         timestamp: String,
         name: &'a str,
@@ -81,18 +75,9 @@ pub(in super::super) enum HistoryEvent<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         input: Optional<&'a str>,
     },
-    ExecutionSuspended {
-        timestamp: String,
-        reason: Option<&'a str>,
-    },
-    ExecutionResumed {
-        timestamp: String,
-        reason: Option<&'a str>,
-    },
-    ExecutionRewound {
-        timestamp: String,
-        reason: Option<&'a str>,
-    },
+    ExecutionSuspended(Commanded<'a>),
+    ExecutionResumed(Commanded<'a>),
+    ExecutionRewound(Commanded<'a>),
     ContinueAsNew {
         timestamp: String,
         orchestration_status: &'static str,
@@ -102,6 +87,21 @@ pub(in super::super) enum HistoryEvent<'a> {
         timestamp: String,
         data: String,
     },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in super::super) struct Timer {
+    timestamp: String,
+    fire_at: String,
+}
+
+/// What somebody did with the instance.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in super::super) struct Commanded<'a> {
+    timestamp: String,
+    reason: Option<&'a str>,
 }
 
 /// The result of an activity or a child, with what was asked for.
@@ -241,7 +241,7 @@ impl<'a> Translation<'a> {
                 && let Some(rewind) = &started.rewind
             {
                 let reason = rewind.reason.as_deref();
-                shown.push(HistoryEvent::ExecutionRewound { timestamp, reason });
+                shown.push(HistoryEvent::ExecutionRewound(Commanded { timestamp, reason }));
             }
         }
         shown
@@ -268,11 +268,11 @@ impl<'a> Translation<'a> {
                 HistoryEvent::SubOrchestrationInstanceFailed(failed)
             }
             EventKind::TimerCreated { due, .. } => {
-                HistoryEvent::TimerCreated { timestamp, fire_at: wire_time(*due) }
+                HistoryEvent::TimerCreated(Timer { timestamp, fire_at: wire_time(*due) })
             }
             EventKind::TimerFired { call } => {
                 let due = self.due.get(call).copied().unwrap_or(event.at);
-                HistoryEvent::TimerFired { timestamp, fire_at: wire_time(due) }
+                HistoryEvent::TimerFired(Timer { timestamp, fire_at: wire_time(due) })
             }
             EventKind::EventRaised { name, input, .. } => {
                 let input = self.shown.inputs.then(|| input.json());
@@ -284,10 +284,10 @@ impl<'a> Translation<'a> {
                 HistoryEvent::EventSent { timestamp, instance_id, name, input }
             }
             EventKind::ExecutionSuspended { reason } => {
-                HistoryEvent::ExecutionSuspended { timestamp, reason: reason.as_deref() }
+                HistoryEvent::ExecutionSuspended(Commanded { timestamp, reason: reason.as_deref() })
             }
             EventKind::ExecutionResumed { reason } => {
-                HistoryEvent::ExecutionResumed { timestamp, reason: reason.as_deref() }
+                HistoryEvent::ExecutionResumed(Commanded { timestamp, reason: reason.as_deref() })
             }
             EventKind::ExecutionTerminated { reason, .. } => {
                 let result = reason.as_deref().map(ResultText::Reason);
