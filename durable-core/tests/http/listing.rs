@@ -76,6 +76,30 @@ async fn point_7_a_page_is_not_larger_than_the_server_allows() {
 }
 
 #[tokio::test]
+async fn point_7_a_page_of_large_instances_is_cut() {
+    const MIB: usize = 1024 * 1024;
+    let server = Server::start().await;
+    let sizes = [9, 9, 1];
+    for (number, mebibytes) in sizes.into_iter().enumerate() {
+        let input = "x".repeat(mebibytes * MIB);
+        server.begin("Sleeper", &format!("i-{number}"), json!(input)).await;
+    }
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = server.call_with("GET", "/instances", &[(TOKEN, &token)], Body::empty()).await;
+        assert!(page.body.len() < 17 * MIB, "{}", page.body.len());
+        assert!(!ids(&page).is_empty(), "each page brings something");
+        seen.extend(ids(&page));
+        token = page.header(TOKEN).unwrap().to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    let newest_first: Vec<_> = (0..sizes.len()).rev().map(|number| format!("i-{number}")).collect();
+    assert_eq!(seen, newest_first);
+}
+
+#[tokio::test]
 async fn point_7_an_empty_list_is_a_list() {
     let server = Server::start().await;
     let empty = server.get("/instances/?").await;

@@ -23,7 +23,8 @@ const PAGE: usize = 100;
 /// Instances that one read of the store asks for.
 const READ: usize = 100;
 
-/// A page that has become this large, or took this long, goes out as it is.
+/// A page goes out before it becomes larger than this, but for one instance that is so by itself; and when it took
+/// this long.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
 const PAGE_TIME: Duration = Duration::from_secs(20);
 
@@ -44,9 +45,19 @@ pub(in super::super) async fn list(ask: &Ask<'_>) -> Result<Response, Refusal> {
     let most = most.min(ask.api.settings.limits.page);
     let since = Instant::now();
     let (mut found, mut bytes): (Vec<InstanceStatus>, usize) = (Vec::new(), 0);
+    let mut portion = READ;
     loop {
-        let page = query.page(after, READ.min(most - found.len())).await?;
-        bytes += page.instances.iter().map(size).sum::<usize>();
+        let page = query.page(after, portion.min(most - found.len())).await?;
+        let larger = page.instances.iter().map(size).sum::<usize>();
+        // A portion counts as a whole or not at all: there is no token within it.
+        if bytes + larger > PAGE_BYTES && bytes > 0 {
+            break;
+        }
+        if larger > PAGE_BYTES && page.instances.len() > 1 {
+            portion = page.instances.len() / 2;
+            continue;
+        }
+        bytes += larger;
         found.extend(page.instances);
         after = page.next;
         let enough = found.len() >= most || bytes >= PAGE_BYTES || since.elapsed() >= PAGE_TIME;
