@@ -13,7 +13,7 @@ use crate::store::{open, options, run};
 const STORY_MAX: Duration = secs(300);
 
 /// How long a story waits for one thing.
-const PATIENCE: Duration = secs(90);
+pub(crate) const PATIENCE: Duration = secs(90);
 
 /// An empty hub.
 pub(crate) struct Hub {
@@ -24,6 +24,11 @@ impl Hub {
     /// The same, still empty, with this many partitions.
     pub(crate) fn with_partitions(self, partitions: u16) -> Self {
         Self { options: AzureOptions { partitions, ..self.options } }
+    }
+
+    /// The same, with workers that take each other for dead after this time.
+    pub(crate) fn with_lease(self, lease: Duration) -> Self {
+        Self { options: AzureOptions { lease, ..self.options } }
     }
 
     pub(crate) async fn worker(&self, registry: Registry) -> Worker {
@@ -42,6 +47,15 @@ where
     let hub = Hub { options: options(1) };
     let told = run(async { tokio::time::timeout(STORY_MAX, story(hub)).await });
     assert!(told.is_ok(), "the story did not end");
+}
+
+/// Waits until `what` holds.
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < end, "in vain: {what}");
+        tokio::time::sleep(millis(20)).await;
+    }
 }
 
 /// Waits until the status of an instance is as wanted.

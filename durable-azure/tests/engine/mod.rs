@@ -2,6 +2,7 @@
 
 #[path = "../../../durable-core/tests/engine/children.rs"]
 mod children;
+mod handover;
 mod hub;
 #[path = "../../../durable-core/tests/engine/rewinding.rs"]
 mod rewinding;

@@ -164,6 +164,3 @@ impl Situation {
             || self.others.iter().any(|other| other.owns.contains(&partition))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -260,3 +260,6 @@ fn lose(shared: &Arc<Shared>, opening: &Arc<Opening>, why: &str) {
         shared.serving_ended();
     }
 }
+
+#[cfg(test)]
+mod tests;

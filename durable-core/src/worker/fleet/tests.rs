@@ -1,10 +1,12 @@
-//! Single decisions, and hubs whose workers decide again and again.
+//! Single decisions of `balance`, and hubs whose workers decide again and again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use durable_machine::model::{PartitionId, WorkerId};
 use uuid::Uuid;
 
-use super::*;
+use super::balance::{GiveBack, Moves, Names, Other, Situation};
 
 fn id(n: u128) -> WorkerId {
     WorkerId(Uuid::from_u128(n))
