@@ -10,6 +10,7 @@ mod events;
 mod faults;
 mod generations;
 mod golden;
+mod histories;
 mod holds;
 mod limits;
 mod memory;

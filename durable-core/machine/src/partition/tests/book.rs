@@ -109,6 +109,8 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("again_ignored", code(again_ignored));
     add("again_with_work", code(again_with_work));
     add("golden_family", code(golden_family));
+    add("golden_rewound", code(golden_rewound));
+    add("golden_heir", code(golden_heir));
     add("parent", code(parent));
     add("parent_of_two", code(parent_of_two));
     add("tree", code(tree));
@@ -756,6 +758,27 @@ async fn golden_family(ctx: Context, input: Value) -> Outcome {
     let waits = child("wait", json!(["go"]), Some("heir"), ParentClose::Abandon).await?;
     let kind = refused.err().map(|failure| failure.kind);
     Ok(payload(&json!([value(&made), kind, detached.as_str(), late, value(&waits), ctx.random()])))
+}
+
+/// What it draws, hears and waits for stays when it is rewound, and so does what it was answered; its history is
+/// kept as a file.
+async fn golden_rewound(ctx: Context, input: Value) -> Outcome {
+    let drawn = json!([input, ctx.new_uuid().to_string(), ctx.random()]);
+    let place = call(&ctx, "reserve", &drawn).await?;
+    let approval = ctx.event("approved").await;
+    ctx.sleep(secs(5)).await;
+    let heir = Some(InstanceId::new("heir").expect("valid"));
+    let heir =
+        ctx.child("golden_heir", place, ChildOptions { id: heir, ..ChildOptions::default() });
+    let made = heir.await?;
+    let drawn = json!([value(&made), value(&approval), ctx.new_uuid().to_string()]);
+    let paid = call(&ctx, "charge", &drawn).await?;
+    Ok(payload(&json!([value(&paid), ctx.random()])))
+}
+
+/// Its child.
+async fn golden_heir(ctx: Context, input: Value) -> Outcome {
+    call(&ctx, "carve", &json!([input, ctx.new_uuid().to_string()])).await
 }
 
 /// The child that the input describes: `name`, `input`, `id`, `abandon`, `within_ms`.

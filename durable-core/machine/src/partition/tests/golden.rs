@@ -9,19 +9,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::book::book;
 use super::story::{id, sealed, told};
 use crate::codec::{self, DecodeError, EventEncoder};
 use crate::model::{
     Acceptance, ActivityOptions, ActivityScheduled, CallNumber, ChildCreated, Command, Deadline,
-    Envelope, EnvelopeId, Event, EventKind, ExecutionKey, ExecutionNumber, ExecutionStarted,
-    Failure, FailureClass, Hold, HoldReason, Message, MessageBody, MessageNumber, ParentClose,
-    ParentLink, PartitionId, Payload, RetryPolicy, ReusePolicy, RunNumber, RuntimeStatus,
-    StartNonce, StatusRow, Timestamp, TraceContext, UnconsumedEvent,
+    Envelope, EnvelopeId, Event, EventKind, ExecutionNumber, ExecutionStarted, Failure,
+    FailureClass, Hold, HoldReason, Message, MessageBody, MessageNumber, ParentClose, ParentLink,
+    PartitionId, Payload, RetryPolicy, ReusePolicy, RunNumber, RuntimeStatus, StartNonce,
+    StatusRow, Timestamp, TraceContext, UnconsumedEvent,
 };
 use crate::partition::run::InFlight;
-use crate::replay::Orchestration;
-use crate::store::{Cursor, Head, HistoryRow};
+use crate::store::{Cursor, Head};
 
 macro_rules! golden {
     ($name:literal) => {
@@ -348,7 +346,7 @@ fn rows<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str, values:
     }
 }
 
-fn same(file: &str, encoded: &[Vec<u8>]) {
+pub(super) fn same(file: &str, encoded: &[Vec<u8>]) {
     let lines: Vec<_> = encoded.iter().map(|row| String::from_utf8_lossy(row)).collect();
     let lines = lines.iter().fold(String::new(), |all, line| all + line + "\n");
     assert!(file == lines, "today's build writes this instead:\n{lines}");
@@ -587,94 +585,4 @@ fn a_newer_format_and_an_unknown_kind_have_errors_of_their_own() {
     assert!(matches!(decoded, Err(DecodeError::Unknown(_))), "{decoded:?}");
     let damaged = codec::decode_row::<StatusRow>(status.as_bytes());
     assert!(matches!(damaged, Err(DecodeError::Damaged(_))), "{damaged:?}");
-}
-
-/// What the stored history was told by.
-const ORDER: &str = r#"
-    start   order-7 golden {"n":7}
-    expect  call reserve
-    answer  reserve ok {"at":"shelf 3"}
-    event   order-7 unasked 1
-    suspend order-7
-    event   order-7 approved {"by":"x"} as event-1
-    resume  order-7
-    expect  call charge
-    answer  charge failed CardDeclined
-    expect  call notify
-    time    +1m
-    expect  cancel notify
-    time    +5s
-    expect  completed
-"#;
-
-/// The same for the second execution of a run.
-const AGAIN: &str = r#"
-    start   order-7 golden_again {"n":7}
-    expect  call new
-    event   order-7 next "for the first"
-    event   order-7 unasked 1 as event-1
-    event   order-7 next "for the second" as event-2
-    answer  new ok {"at":"shelf 3"}
-    expect  execution 1
-    expect  call new
-    answer  new ok 4
-    time    +5s
-    expect  completed
-"#;
-
-/// The same for a parent.
-const FAMILY: &str = r#"
-    start   order-7 golden_family {"n":7}
-    time    +60s
-    expect  running heir
-    event   heir go "now"
-    expect  completed order-7
-"#;
-
-/// Replays a stored history with today's code: the drawn numbers are inputs of calls, and a build that draws
-/// otherwise differs here.
-fn replayed(file: &str, code: &str, execution: u32) -> Orchestration {
-    let rows: Vec<_> = file
-        .lines()
-        .scan(0, |first, line| {
-            let body = line.as_bytes().to_vec();
-            let row = HistoryRow { first: crate::model::EventSeq(*first), body };
-            *first += codec::decode_events(&row.body).expect("decodes").len() as u64;
-            Some(row)
-        })
-        .collect();
-    let events = codec::decode_history(&rows).expect("decodes");
-    let key = ExecutionKey {
-        instance: id("order-7"),
-        run: RunNumber(1_700_000_000_000_001),
-        execution: ExecutionNumber(execution),
-    };
-    let code = book().remove(code).expect("in the book");
-    let mut replayed = Orchestration::new(key, code, None);
-    let report = replayed.replay(&events).expect("today's engine replays it");
-    assert_eq!(report.input_differences, 0);
-    replayed
-}
-
-#[test]
-fn a_history_that_an_earlier_build_stored_is_replayed() {
-    assert_eq!(replayed(golden!("replayed"), "golden", 0).unconsumed().len(), 1);
-    assert_eq!(replayed(golden!("replayed-again"), "golden_again", 1).unconsumed().len(), 1);
-    assert_eq!(replayed(golden!("replayed-family"), "golden_family", 0).unconsumed().len(), 0);
-}
-
-#[test]
-fn the_same_story_still_writes_the_same_history() {
-    let world = told(ORDER);
-    let stored = world.store.history(&id("order-7")).expect("a history");
-    let encoded: Vec<_> = stored.into_iter().map(|row| row.body).collect();
-    same(golden!("replayed"), &encoded);
-    let world = told(AGAIN);
-    let stored = world.store.history(&id("order-7")).expect("a history");
-    let encoded: Vec<_> = stored.into_iter().map(|row| row.body).collect();
-    same(golden!("replayed-again"), &encoded);
-    let world = told(FAMILY);
-    let stored = world.store.history(&id("order-7")).expect("a history");
-    let encoded: Vec<_> = stored.into_iter().map(|row| row.body).collect();
-    same(golden!("replayed-family"), &encoded);
 }
