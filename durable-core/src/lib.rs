@@ -70,6 +70,8 @@ mod guide {
     struct Children;
     #[doc = include_str!("../../docs/guide/testing.md")]
     struct Testing;
+    #[doc = include_str!("../../docs/guide/versioning.md")]
+    struct Versioning;
     #[doc = include_str!("../../docs/guide/operations.md")]
     struct Operations;
     #[cfg(feature = "http")]
