@@ -8,6 +8,7 @@ mod fan_out;
 mod hello;
 mod http;
 mod http_api;
+mod http_guide;
 mod http_load;
 mod monitor;
 mod order;
