@@ -72,14 +72,36 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn a_head_that_does_not_come_is_not_waited_for() {
-    let server = served(|limits| limits.header_time = millis(50)).await;
-    let mut slow = connect(server.address).await;
-    slow.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.unwrap();
-    assert!(is_closed(&mut slow).await, "in the middle of a head");
-    assert!(is_closed(&mut connect(server.address).await).await, "before it");
-    let mut idle = connect(server.address).await;
-    assert_eq!(code(&ask(&mut idle, &get("/healthz", "localhost")).await), "200");
-    assert!(is_closed(&mut idle).await, "after an answer");
+    let server = served(|limits| limits.header_time = secs(1)).await;
+    let in_the_middle = async {
+        let mut slow = connect(server.address).await;
+        slow.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.unwrap();
+        is_closed(&mut slow).await
+    };
+    let before = async { is_closed(&mut connect(server.address).await).await };
+    let after_an_answer = async {
+        let mut idle = connect(server.address).await;
+        assert_eq!(code(&ask(&mut idle, &get("/healthz", "localhost")).await), "200");
+        is_closed(&mut idle).await
+    };
+    assert_eq!(tokio::join!(in_the_middle, before, after_an_answer), (true, true, true));
+}
+
+#[tokio::test]
+async fn a_head_beyond_all_bounds_is_not_kept() {
+    let server = served(|limits| (limits.url_bytes, limits.header_bytes) = (4096, 4096)).await;
+    let path = format!("/healthz?{}", "x".repeat(256 * 1024));
+    let mut stream = connect(server.address).await;
+    // It may close before it has been told all of it.
+    _ = stream.write_all(get(&path, "localhost").as_bytes()).await;
+    let mut answer = [0; 12];
+    match stream.read_exact(&mut answer).await {
+        Ok(_) => assert_eq!(&answer, b"HTTP/1.1 431"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    let many = "x: y\r\n".repeat(200);
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
+    assert_eq!(code(&ask(&mut connect(server.address).await, &request).await), "431");
 }
 
 #[tokio::test]
@@ -99,7 +121,7 @@ async fn who_comes_when_all_places_are_taken_waits_for_one() {
 
 #[tokio::test]
 async fn what_is_under_way_is_answered_before_the_end() {
-    let server = served(|_| {}).await;
+    let server = served(|limits| limits.closing = secs(60)).await;
     let mut waits = connect(server.address).await;
     let path = format!("{BASE}/orchestrators/WaitForApproval/a?timeout=60&pollingInterval=1");
     let start = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");

@@ -1,8 +1,10 @@
 //! Microsoft's client libraries drive our server. The checks are in `tests/clients`; here is which there have to be.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+use durable_emulator::Emulator;
 
 use super::http::Api;
 use super::program;
@@ -51,56 +53,91 @@ const PYTHON: [&str; 5] = [
 /// A key that no URL takes as it is.
 const KEY: &str = "k y&=/+%";
 
-fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+const NODE: Library = Library {
+    name: "durable-functions 3.5.0",
+    program: "node",
+    installed: "node_modules/.installed",
+    checks: &JAVASCRIPT,
+};
+
+const VENV: Library = Library {
+    name: "azure-functions-durable 1.7.0",
+    program: "tests/clients/.venv/bin/python",
+    installed: ".venv/.installed",
+    checks: &PYTHON,
+};
+
+/// A library, as `make clients` installs it.
+struct Library {
+    /// With its version.
+    name: &'static str,
+    /// Seen from the package's folder.
+    program: &'static str,
+    /// Stands among the clients once it is installed.
+    installed: &'static str,
+    checks: &'static [&'static str],
 }
 
-/// A script drives a server of its own, and all these checks are passed by this version of the library.
-#[track_caller]
-fn drives(program: &Path, installed: &str, script: &[&str], library: &str, checks: &[&str]) {
-    let stamp = clients().join(installed);
-    assert!(stamp.exists(), "{library} is not installed: run `make clients`");
-    let folder = tempfile::tempdir().expect("a folder");
-    let api = Api::start(folder.path(), &["--key", KEY]);
-    let mut command = Command::new(program);
-    command
-        .arg(clients().join(script[0]))
-        .arg(folder.path().join("client-binding.json"))
-        .arg(folder.path())
-        .args(&script[1..])
-        // Without it the library for JavaScript takes another origin than that of the document.
-        .env("WEBSITE_HOSTNAME", api.address.to_string())
-        .env("NO_PROXY", "*")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let ran = program::wait(child);
-    assert!(ran.status.success(), "{ran}");
-    assert!(ran.stdout.starts_with(&format!("by {library}\n")), "{ran}");
-    let passed: BTreeSet<_> =
-        ran.stdout.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-    let wanted: BTreeSet<_> = BOTH.iter().chain(checks).copied().collect();
-    assert_eq!(passed, wanted, "{ran}");
-    let stopped = api.stop();
-    assert!(stopped.status.success(), "{stopped}");
+impl Library {
+    /// A script drives a server of its own, and all the checks are passed by this version of the library.
+    #[track_caller]
+    fn drives(&self, script: &[&str], server: &[&str]) {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let clients = package.join("tests/clients");
+        let name = self.name;
+        assert!(
+            clients.join(self.installed).exists(),
+            "{name} is not installed: run `make clients`"
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let api = Api::start(folder.path(), &[&["--key", KEY], server].concat());
+        let mut command = Command::new(self.program);
+        command
+            .current_dir(package)
+            .arg(clients.join(script[0]))
+            .arg(folder.path().join("client-binding.json"))
+            .arg(folder.path())
+            .args(&script[1..])
+            // Without it the library for JavaScript takes another origin than that of the document.
+            .env("WEBSITE_HOSTNAME", api.address.to_string())
+            .env("NO_PROXY", "*")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program));
+        let ran = program::wait(child);
+        assert!(ran.status.success(), "{ran}");
+        assert!(ran.stdout.starts_with(&format!("by {name}\n")), "{ran}");
+        let passed: BTreeSet<_> =
+            ran.stdout.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
+        let wanted: BTreeSet<_> = BOTH.iter().chain(self.checks).copied().collect();
+        assert_eq!(passed, wanted, "{ran}");
+        let stopped = api.stop();
+        assert!(stopped.status.success(), "{stopped}");
+    }
 }
 
 #[test]
 fn the_library_for_javascript_on_the_port_for_it() {
-    let (node, installed) = (Path::new("node"), "node_modules/.installed");
-    drives(node, installed, &["drive.js", "rpc"], "durable-functions 3.5.0", &JAVASCRIPT);
+    NODE.drives(&["drive.js", "rpc"], &[]);
 }
 
 #[test]
 fn the_library_for_javascript_on_the_links_alone() {
-    let (node, installed) = (Path::new("node"), "node_modules/.installed");
-    drives(node, installed, &["drive.js", "templates"], "durable-functions 3.5.0", &JAVASCRIPT);
+    NODE.drives(&["drive.js", "templates"], &[]);
 }
 
 #[test]
 fn the_library_for_python() {
-    let python = clients().join(".venv/bin/python");
-    let installed = ".venv/.installed";
-    drives(&python, installed, &["drive.py"], "azure-functions-durable 1.7.0", &PYTHON);
+    VENV.drives(&["drive.py"], &[]);
+}
+
+#[test]
+fn both_libraries_on_a_hub_in_azure_storage() {
+    let emulator = Emulator::start().unwrap();
+    let connection = emulator.connection_string();
+    let hub = |name| ["--azure", &connection, "--task-hub", name];
+    // The clock of that hub is the account's, which tells whole seconds.
+    NODE.drives(&["drive.js", "rpc", "1.5"], &hub("javascript"));
+    VENV.drives(&["drive.py", "1.5"], &hub("python"));
 }

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use durable_emulator::Emulator;
 use serde_json::{Value, json};
 
 use super::http::{Api, BASE, Connection};
@@ -168,4 +169,26 @@ fn two_of_them_have_ports_of_their_own() {
     let arguments = ["--listen", "127.0.0.1:0", "--data", "."];
     let third = wait(spawn("http_api", folders[0].path(), &arguments));
     assert!(!third.status.success() && third.stderr.starts_with("http_api: "), "{third}");
+}
+
+#[test]
+fn in_azure_storage_it_is_the_same() {
+    let emulator = Emulator::start().unwrap();
+    let connection = emulator.connection_string();
+    let folder = tempfile::tempdir().unwrap();
+    let hub = ["--azure", &connection, "--task-hub", "orders"];
+    let api = Api::start(folder.path(), &hub);
+    assert!(api.said.contains("hub orders in Azure Storage"), "{}", api.said);
+    assert!(!api.said.contains("AccountKey"), "{}", api.said);
+    let refused = api.ask("POST", "/orchestrators/Nothing/a", None);
+    assert!(refused.code == 400 && refused.json()["ExceptionMessage"].is_string(), "{refused:?}");
+    for (name, id, output) in [("Chain5", "a", json!(5)), ("Parent", "b", json!(4))] {
+        let path = format!("/orchestrators/{name}/{id}?timeout=60&pollingInterval=1");
+        let waited = api.ask("POST", &path, None);
+        assert_eq!((waited.code, waited.json()), (200, output));
+    }
+    assert_eq!(api.ask("GET", "/instances?taskHub=Orders&top=1", None).code, 200);
+    assert_eq!(api.ask("DELETE", "/instances/a", None).json(), json!({"instancesDeleted": 1}));
+    let stopped = api.stop();
+    assert!(stopped.status.success(), "{stopped}");
 }
