@@ -42,6 +42,7 @@ mod durable_client;
 mod fuzz;
 mod health;
 mod host;
+mod impatient;
 mod json;
 mod key;
 mod links;

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::impatient::Impatient;
 use super::settings::HttpLimits;
 
 /// How long no connection is taken after one could not be: there are too many open files, most likely.
@@ -25,7 +26,8 @@ const BUFFER_BYTES_MIN: usize = 8 * 1024;
 ///
 /// It is `axum::serve` with bounds: so many [`connections`](HttpLimits::connections), the next one waits until
 /// one is closed; so long for the head of a request, the wait for its beginning included
-/// ([`header_time`](HttpLimits::header_time)). It speaks HTTP/1.1.
+/// ([`header_time`](HttpLimits::header_time)); so long while nothing of an answer is taken
+/// ([`answer_time`](HttpLimits::answer_time)). It speaks HTTP/1.1.
 ///
 /// ```no_run
 /// # use durable_core::prelude::*;
@@ -66,6 +68,9 @@ pub(super) async fn serve_peers(
             Some(_) = connections.join_next() => {}
             (stream, peer, place) = accept(&listener, &places) => {
                 if serves(peer) {
+                    // An answer is small, and its last packet must not wait for the next.
+                    _ = stream.set_nodelay(true);
+                    let stream = Impatient::new(stream, limits.answer_time);
                     let closes = closes.clone();
                     connections.spawn(converse(server.clone(), stream, app.clone(), closes, place));
                 }
@@ -116,13 +121,11 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 /// One connection, to its end. Its place is free then.
 async fn converse(
     server: http1::Builder,
-    stream: TcpStream,
+    stream: Impatient,
     app: Router,
     mut closes: watch::Receiver<bool>,
     _place: Option<OwnedSemaphorePermit>,
 ) {
-    // An answer is small, and its last packet must not wait for the next.
-    _ = stream.set_nodelay(true);
     let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
     let mut connection = pin!(connection);
     let told = async { _ = closes.wait_for(|closes| *closes).await };

@@ -56,6 +56,8 @@ pub struct HttpLimits {
     /// How long the head of a request may take there, the wait for its beginning included; then the connection
     /// is closed. Default 30 s.
     pub header_time: Duration,
+    /// How long the other side may take nothing of an answer there; then the connection is closed. Default 30 s.
+    pub answer_time: Duration,
     /// How long requests under way are waited for there, when it ends. Default 5 s.
     pub closing: Duration,
 }
@@ -73,6 +75,7 @@ impl Default for HttpLimits {
             wait: Duration::from_secs(60 * 60),
             connections: 2000,
             header_time: Duration::from_secs(30),
+            answer_time: Duration::from_secs(30),
             closing: Duration::from_secs(5),
         }
     }

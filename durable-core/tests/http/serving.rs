@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use axum::Router;
 use durable_core::MemoryStore;
 use durable_core::http::{HttpLimits, ManagementApi, RpcListener, serve};
 use durable_core::prelude::*;
@@ -102,6 +103,28 @@ async fn a_head_beyond_all_bounds_is_not_kept() {
     let many = "x: y\r\n".repeat(200);
     let request = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
     assert_eq!(code(&ask(&mut connect(server.address).await, &request).await), "431");
+}
+
+#[tokio::test]
+async fn who_does_not_take_the_answer_does_not_get_all_of_it() {
+    const BYTES: usize = 64 * 1024 * 1024;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let app = Router::new().route("/", axum::routing::get(async || vec![b'x'; BYTES]));
+    let mut limits = HttpLimits::default();
+    limits.answer_time = secs(1);
+    tokio::spawn(async move { serve(listener, app, &limits, std::future::pending()).await });
+    let mut takes = connect(address).await;
+    let mut leaves = connect(address).await;
+    for stream in [&mut takes, &mut leaves] {
+        stream.write_all(get("/", address).as_bytes()).await.unwrap();
+    }
+    let mut all = vec![0; BYTES];
+    takes.read_exact(&mut all).await.expect("it takes what comes");
+    tokio::time::sleep(secs(3)).await;
+    let mut some = Vec::new();
+    _ = leaves.read_to_end(&mut some).await;
+    assert!(some.len() < BYTES, "what was under way is all that came: {} bytes", some.len());
 }
 
 #[tokio::test]

@@ -326,6 +326,23 @@ fn the_fields_and_workloads_of_the_benchmarks_are_described() {
     }
 }
 
+#[test]
+fn the_limits_of_the_management_api_are_described() {
+    let page = read("docs/design/http.md");
+    let settings = read("durable-core/src/http/settings.rs");
+    let fields =
+        settings.split_once("pub struct HttpLimits {").and_then(|(_, rest)| rest.split_once("\n}"));
+    for line in fields.expect("the limits are a struct").0.lines() {
+        if let Some(field) = line.trim().strip_prefix("pub ") {
+            let field = field.split(':').next().unwrap_or_default();
+            assert!(
+                page.contains(&format!("\n| `{field}` |")),
+                "docs/design/http.md lacks {field}"
+            );
+        }
+    }
+}
+
 /// What the guide says that the engine and the compiler say is what they say.
 #[test]
 fn the_guide_quotes_real_sentences() {
