@@ -395,6 +395,8 @@ fn failure_kinds() -> BTreeSet<String> {
             let Some(kind) = kind.trim_start().strip_prefix('"') else { continue };
             kinds.extend(kind.split('"').next().map(str::to_owned));
         }
+        let named = text.split("\nconst KIND: &str = \"").skip(1);
+        kinds.extend(named.filter_map(|kind| kind.split('"').next()).map(str::to_owned));
         // One place makes the failure that a parent is told, for several kinds.
         for told in text.split(".refuse_parent(").skip(1) {
             let arguments = told.split(')').next().unwrap_or_default();
