@@ -7,6 +7,23 @@ use durable_machine::model::{Failure, InstanceId, InvalidName, RuntimeStatus};
 use crate::store::StoreError;
 
 /// Why a client call did not give what was asked for.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = Client::new(MemoryStore::new());
+/// let error = client.instance("order-7")?.terminate("stop").await.unwrap_err();
+/// match &error {
+///     ClientError::NotFound(instance) => assert_eq!(instance.as_str(), "order-7"),
+///     ClientError::Ended { status, .. } => println!("too late, it is {status}"),
+///     other => panic!("{other}"),
+/// }
+/// assert_eq!(error.to_string(), "there is no instance \"order-7\"");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No instance has the id.

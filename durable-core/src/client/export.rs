@@ -19,6 +19,33 @@ const LOOKS_MAX: usize = 10;
 ///
 /// Its JSON form is stable: files of this version are read by all later ones. It holds inputs, outputs and events in
 /// full; treat it as you treat those.
+///
+/// ```
+/// use durable_core::HistoryFile;
+/// use durable_core::prelude::*;
+///
+/// # #[orchestrator]
+/// # async fn hello(ctx: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+/// #     Ok(format!("Hello, {name}!"))
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(hello).start().await?;
+/// # let client = worker.client();
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("hello-1.json");
+/// client.start(hello, "Ada".into()).id("hello-1").await?.wait().await?;
+/// let history = client.export_history("hello-1").await?.expect("it was started");
+/// history.write(&path)?;
+///
+/// let read = HistoryFile::read(&path)?;
+/// assert_eq!(read, history);
+/// assert_eq!(read.orchestrator(), Some("hello"));
+/// assert_eq!(read.execution().instance.as_str(), "hello-1");
+/// assert_eq!(read.events().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryFile {
     format: u32,

@@ -32,6 +32,32 @@ const REWIND_SHOWS: Duration = Duration::from_secs(10);
 const POLL_PUBLISHED: Duration = Duration::from_secs(5);
 
 /// An instance. `T` is the type of its output; [`Payload`] where that is not known.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn place_order(ctx: OrchestrationContext, item: String) -> Result<String, OrchestrationError> {
+///     ctx.set_custom_status("waits for approval")?;
+///     let by: String = ctx.wait_event("approved").await?;
+///     Ok(format!("{item}, approved by {by}"))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+/// # let client = worker.client();
+/// let order = client.start(place_order, "a lamp".into()).id("order-7").await?;
+/// assert_eq!(order.id().as_str(), "order-7");
+/// assert!(order.run().is_some(), "a handle that a start gave means its run");
+///
+/// order.wait_until(|status| status.custom_status::<String>().is_ok_and(|it| it.is_some())).await?;
+/// order.raise_event("approved", "Ada").await?;
+/// assert_eq!(order.output().await?, "a lamp, approved by Ada");
+/// assert_eq!(order.status().await?.runtime_status(), RuntimeStatus::Completed);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Handle<T> {
     pub(super) client: Client,
     pub(super) instance: InstanceId,
@@ -78,6 +104,23 @@ impl<T> Handle<T> {
 
     /// Waits for its end, however that comes, and returns the last status.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn pay(_: OrchestrationContext, cents: u32) -> Result<(), OrchestrationError> {
+    /// #     Err(OrchestrationError::new("CardDeclined", "over the limit"))
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(pay).start().await?;
+    /// # let client = worker.client();
+    /// let status = client.start(pay, 700).await?.wait().await?;
+    /// assert_eq!(status.runtime_status(), RuntimeStatus::Failed);
+    /// assert_eq!(status.failure().unwrap().kind, "CardDeclined");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::NotFound`], [`ClientError::Replaced`], or the store's error.
@@ -96,10 +139,30 @@ impl<T> Handle<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(handle: Handle<()>) -> Result<(), ClientError> {
-    /// let half = |progress: Option<u32>| progress.is_some_and(|percent| percent >= 50);
-    /// handle.wait_until(|status| half(status.custom_status().unwrap_or_default())).await?;
-    /// # Ok(()) }
+    /// #[orchestrator]
+    /// async fn import_files(ctx: OrchestrationContext, files: u32) -> Result<(), OrchestrationError> {
+    ///     for file in 0..files {
+    ///         ctx.set_custom_status(&(100 * file / files))?;
+    ///         ctx.wait_event::<()>("next").await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(import_files).start().await?;
+    /// # let client = worker.client();
+    /// let import = client.start(import_files, 4).await?;
+    /// import.raise_event("next", &()).await?;
+    /// import.raise_event("next", &()).await?;
+    ///
+    /// let percent = |progress: Option<u32>| progress.unwrap_or_default();
+    /// let half = import
+    ///     .wait_until(|status| percent(status.custom_status().unwrap_or_default()) >= 50)
+    ///     .await?;
+    /// assert_eq!(half.custom_status::<u32>()?, Some(50));
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -124,6 +187,19 @@ impl<T> Handle<T> {
 
     /// Like [`wait_until`](Self::wait_until), for at most this long.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// // No worker runs it.
+    /// let order = client.start_by_name("order", &7).await?;
+    /// let ended = order.wait_until_within(millis(1), |status| status.has_ended()).await;
+    /// assert!(matches!(ended, Err(ClientError::TimedOut { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::TimedOut`] when the time is over; the instance goes on.
@@ -138,6 +214,27 @@ impl<T> Handle<T> {
     }
 
     /// Waits for its output.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn pay(_: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
+    /// #     if cents > 500 { return Err(OrchestrationError::new("CardDeclined", "over the limit")) }
+    /// #     Ok(cents)
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(pay).start().await?;
+    /// # let client = worker.client();
+    /// assert_eq!(client.start(pay, 400).await?.output().await?, 400);
+    ///
+    /// match client.start(pay, 700).await?.output().await {
+    ///     Err(ClientError::Failed { failure, .. }) => assert_eq!(failure.kind, "CardDeclined"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -170,6 +267,19 @@ impl<T> Handle<T> {
 
     /// Like [`output`](Self::output), for at most this long.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// assert_eq!(client.start(double, 21).await?.output_within(secs(30)).await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::TimedOut`] when the time is over; the instance goes on.
@@ -184,6 +294,23 @@ impl<T> Handle<T> {
 
     /// The status now, then each later one that is seen, up to and with the last. A change that is
     /// overtaken by the next may be left out.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    /// use futures::TryStreamExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// let handle = client.start(double, 21).await?;
+    /// let seen: Vec<_> = handle.watch().try_collect().await?;
+    /// assert_eq!(seen.last().unwrap().runtime_status(), RuntimeStatus::Completed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn watch(
         &self,
     ) -> impl Stream<Item = Result<InstanceStatus, ClientError>> + Send + use<'_, T> {
@@ -202,6 +329,23 @@ impl<T> Handle<T> {
     /// Raises an external event: kept until the instance waits for its name.
     ///
     /// Awaiting the returned value sends it; [`RaiseEvent::id`] makes repeating it harmless.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    /// #     Ok(ctx.wait_event("approved").await?)
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// let order = client.start(place_order, ()).await?;
+    /// order.raise_event("approved", &true).await?;
+    /// assert!(order.output().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn raise_event<E: Serialize + ?Sized>(
         &self,
         name: impl Into<Arc<str>>,
@@ -221,6 +365,30 @@ impl<T> Handle<T> {
     /// that go on by themselves: which were [detached](crate::Child::detach), or left to
     /// [`ParentClose::Abandon`](crate::ParentClose).
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    /// #     Ok(ctx.wait_event("approved").await?)
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// let order = client.start(place_order, ()).await?;
+    /// order.terminate("the customer changed her mind").await?;
+    /// match order.output().await {
+    ///     Err(ClientError::Terminated { reason, .. }) => {
+    ///         assert_eq!(reason.as_deref(), Some("the customer changed her mind"));
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// // What has ended takes nothing more.
+    /// assert!(matches!(order.terminate("again").await, Err(ClientError::Ended { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
@@ -233,6 +401,35 @@ impl<T> Handle<T> {
     ///
     /// Success says that the instance ends, for good. Its children follow, each in a commit of its own.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// #[orchestrator]
+    /// async fn sleeper(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    ///     ctx.sleep(days(365)).await;
+    ///     Ok(())
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn run_batch(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    ///     ctx.child(sleeper, &()).id("sleeper-1").detach()?;
+    ///     ctx.sleep(days(1)).await;
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(sleeper).register(run_batch).start().await?;
+    /// # let client = worker.client();
+    /// let batch = client.start(run_batch, ()).await?;
+    /// # batch.wait_until(|status| status.runtime_status() == RuntimeStatus::Running).await?;
+    /// # while client.status("sleeper-1").await?.is_none() { tokio::task::yield_now().await }
+    /// batch.terminate_tree("not needed any more").await?;
+    /// let detached = client.instance("sleeper-1")?.wait().await?;
+    /// assert_eq!(detached.runtime_status(), RuntimeStatus::Terminated);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
@@ -243,6 +440,27 @@ impl<T> Handle<T> {
     /// Holds the instance: what arrives is kept and changes nothing until it is resumed. Doing so twice
     /// changes nothing.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    /// #     Ok(ctx.wait_event("approved").await?)
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// let order = client.start(place_order, ()).await?;
+    /// order.suspend("the warehouse is closed").await?;
+    /// order.raise_event("approved", &true).await?; // kept
+    /// order.wait_until(|status| status.runtime_status() == RuntimeStatus::Suspended).await?;
+    ///
+    /// order.resume("it is open again").await?;
+    /// assert!(order.output().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::NotFound`], [`ClientError::Ended`], or the store's error.
@@ -251,6 +469,24 @@ impl<T> Handle<T> {
     }
 
     /// Lets the instance go on, or tries again to run one that the engine holds.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    /// #     Ok(ctx.wait_event("approved").await?)
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// let order = client.start(place_order, ()).await?;
+    /// order.suspend("the warehouse is closed").await?;
+    /// order.resume("it is open again").await?;
+    /// order.wait_until(|status| status.runtime_status() == RuntimeStatus::Running).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -271,11 +507,36 @@ impl<T> Handle<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
-    /// let order = client.instance("order-7")?;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// static OPEN: AtomicBool = AtomicBool::new(false);
+    ///
+    /// #[activity]
+    /// async fn ship(order: u32) -> Result<u32, ActivityError> {
+    ///     if OPEN.load(Ordering::SeqCst) {
+    ///         Ok(order)
+    ///     } else {
+    ///         Err(ActivityError::new("Closed", "nobody is in the warehouse"))
+    ///     }
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn place_order(ctx: OrchestrationContext, order: u32) -> Result<u32, OrchestrationError> {
+    ///     Ok(ctx.call(ship, &order).await?)
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).register(ship).start().await?;
+    /// # let client = worker.client();
+    /// let order = client.start(place_order, 7).await?;
+    /// assert_eq!(order.wait().await?.runtime_status(), RuntimeStatus::Failed);
+    ///
+    /// OPEN.store(true, Ordering::SeqCst);
     /// order.rewind("the warehouse is back").await?;
-    /// let status = order.wait().await?; // how it ends this time
-    /// # Ok(()) }
+    /// assert_eq!(order.output().await?, 7); // how it ends this time
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -312,6 +573,26 @@ impl<T> Handle<T> {
 
     /// The history of its current execution.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// use durable_core::EventKind;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// let handle = client.start(double, 21).await?;
+    /// handle.wait().await?;
+    /// let history = handle.history().await?;
+    /// let [began, ended] = history.events() else { panic!("{history:?}") };
+    /// assert!(matches!(began.is, EventKind::ExecutionStarted(_)));
+    /// assert!(matches!(ended.is, EventKind::ExecutionCompleted { .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::NotFound`], or the store's error; a history that cannot be read is
@@ -327,6 +608,28 @@ impl<T> Handle<T> {
     /// too large to hold.
     ///
     /// Ends with [`ClientError::Replaced`] where another execution begins meanwhile: read again.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// use futures::TryStreamExt;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// let handle = client.start(double, 21).await?;
+    /// handle.wait().await?;
+    /// let mut events = handle.history_events();
+    /// let mut count = 0;
+    /// while let Some(_event) = events.try_next().await? {
+    ///     count += 1;
+    /// }
+    /// assert_eq!(count, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn history_events(&self) -> impl Stream<Item = Result<Event, ClientError>> + Send + use<T> {
         history_events(self.client.clone(), self.instance.clone())
     }
@@ -352,6 +655,27 @@ impl<T> fmt::Debug for Handle<T> {
 }
 
 /// An event that is being put together; `.await` raises it.
+///
+/// ```
+/// # use durable_core::prelude::*;
+/// # #[orchestrator]
+/// # async fn count(ctx: OrchestrationContext) -> Result<u32, OrchestrationError> {
+/// #     let (mut clicks, mut end) = (0, ctx.wait_event::<()>("end"));
+/// #     while let Either::Left(click) = ctx.race(ctx.wait_event::<u32>("click"), &mut end).await { clicks += click?; }
+/// #     Ok(clicks)
+/// # }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(count).start().await?;
+/// # let client = worker.client();
+/// let counter = client.start(count, ()).await?;
+/// counter.raise_event("click", &1).id("click-1").await?;
+/// counter.raise_event("click", &1).id("click-1").await?; // the answer was lost, say: this is one click
+/// counter.raise_event("end", &()).await?;
+/// assert_eq!(counter.output().await?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing is sent before it is awaited"]
 pub struct RaiseEvent {
     client: Client,

@@ -13,6 +13,37 @@ use crate::time::from_utc;
 const PAGE: usize = 100;
 
 /// A query for instances that is being put together: each method leaves fewer. Newest start first.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use futures::TryStreamExt;
+///
+/// #[orchestrator]
+/// async fn place_order(_: OrchestrationContext, _cents: u32) -> Result<(), OrchestrationError> {
+///     Ok(())
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+/// # let client = worker.client();
+/// for (id, region) in [("order-1", "eu"), ("order-2", "us"), ("order-3", "eu")] {
+///     client.start(place_order, 700).id(id).tag("region", region).await?.wait().await?;
+/// }
+///
+/// let an_hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+/// let europe = client.instances().of(place_order).ended().tag("region", "eu").created_from(an_hour_ago);
+/// let found: Vec<_> = europe.stream().try_collect().await?;
+/// let ids: Vec<_> = found.iter().map(|status| status.id().as_str()).collect();
+/// assert_eq!(ids, ["order-3", "order-1"]); // newest start first
+///
+/// let none = client.instances().created_to(an_hour_ago).page(None, 10).await?;
+/// assert!(none.instances.is_empty());
+/// let active = client.instances().active().id_prefix("order-").page(None, 10).await?;
+/// assert!(active.instances.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is looked for before a page or the stream is asked for"]
 pub struct Instances {
@@ -26,6 +57,16 @@ impl Instances {
     }
 
     /// In this state; called again: or in that one.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # let client = Client::new(MemoryStore::new());
+    /// use RuntimeStatus::{Failed, Terminated};
+    ///
+    /// let bad = client.instances().status(Failed).status(Terminated);
+    /// assert_eq!(bad.query().statuses, [Failed, Terminated]);
+    /// assert_eq!(client.instances().statuses([Failed, Terminated]).query(), bad.query());
+    /// ```
     pub fn status(mut self, status: RuntimeStatus) -> Self {
         self.query.statuses.push(status);
         self
@@ -119,6 +160,29 @@ impl Instances {
 }
 
 /// One page of instances.
+///
+/// ```
+/// # use durable_core::prelude::*;
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = Client::new(MemoryStore::new());
+/// for day in 1..=5 {
+///     client.start_by_name("report", &day).await?;
+/// }
+///
+/// let (mut pages, mut after) = (Vec::new(), None);
+/// loop {
+///     let page = client.instances().page(after, 2).await?;
+///     pages.push(page.instances.len());
+///     after = page.next;
+///     if after.is_none() {
+///         break;
+///     }
+/// }
+/// assert_eq!(pages, [2, 2, 1]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstancePage {
     /// Newest start first.

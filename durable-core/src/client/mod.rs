@@ -52,6 +52,30 @@ type Registered = Option<(Instant, Vec<String>)>;
 ///
 /// [`Worker::client`](crate::Worker::client) gives one that reaches the worker of its own process without
 /// a detour; [`Client::new`] gives one for a process that only looks and commands.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn greet(_: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder(MemoryStore::new()).register(greet).start().await?;
+/// let client = worker.client();
+///
+/// let handle = client.start(greet, "Ada".into()).id("greeting-1").await?;
+/// assert_eq!(handle.output().await?, "Hello, Ada!");
+///
+/// let status = client.status("greeting-1").await?.expect("it was started");
+/// assert_eq!(status.runtime_status(), RuntimeStatus::Completed);
+/// assert_eq!(client.counts().await?[&RuntimeStatus::Completed], 1);
+/// assert_eq!(client.hub_name().as_str(), "default");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Client {
     store: Arc<dyn Store>,
@@ -62,6 +86,25 @@ pub struct Client {
 
 impl Client {
     /// A client without a worker: what it starts runs where the hub's worker is, now or later.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn greet(_: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+    /// #     Ok(format!("Hello, {name}!"))
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = MemoryStore::new();
+    /// let handle = Client::new(store.clone()).start(greet, "Ada".into()).await?;
+    /// assert_eq!(handle.status().await?.runtime_status(), RuntimeStatus::Pending);
+    ///
+    /// // Later, perhaps in another process:
+    /// let worker = Worker::builder(store).register(greet).start().await?;
+    /// assert_eq!(handle.output().await?, "Hello, Ada!");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(store: impl Store) -> Self {
         Self { store: Arc::new(store), worker: None, registered: Arc::default() }
     }
@@ -75,11 +118,46 @@ impl Client {
     }
 
     /// Starts an instance of an orchestrator. Once the returned value is awaited, the start is durable.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// #[orchestrator]
+    /// async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> {
+    ///     Ok(2 * number)
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// // Input and output have the types of the function.
+    /// let handle: Handle<u32> = client.start(double, 21).await?;
+    /// assert_eq!(handle.output().await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start<O: Orchestrator>(&self, _orchestrator: O, input: O::Input) -> Start<O::Output> {
         Start::new(self.clone(), O::NAME.into(), payload(&input, "input"))
     }
 
     /// Starts an instance of the orchestrator registered under a name.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// let handle = client.start_by_name("double", &21).await?;
+    /// assert_eq!(handle.output().await?.to::<u32>()?, 42);
+    ///
+    /// let unknown = client.start_by_name("treble", &21).await;
+    /// assert!(matches!(unknown, Err(ClientError::UnknownOrchestrator { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_by_name<I: Serialize + ?Sized>(
         &self,
         name: impl Into<Arc<str>>,
@@ -90,6 +168,19 @@ impl Client {
 
     /// A handle to an instance, whether it exists or not.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// let order = client.instance("order-7")?;
+    /// assert!(matches!(order.status().await, Err(ClientError::NotFound(_))));
+    ///
+    /// assert!(matches!(client.instance("orders/7"), Err(ClientError::InvalidId(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::InvalidId`] where no instance can have that id.
@@ -98,6 +189,22 @@ impl Client {
     }
 
     /// A typed handle to an instance of an orchestrator, whether it exists or not.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// client.start(double, 21).id("d-1").await?;
+    /// // Somewhere else, where only the id is known:
+    /// let result: u32 = client.instance_of(double, "d-1")?.output().await?;
+    /// assert_eq!(result, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -111,6 +218,21 @@ impl Client {
     }
 
     /// The status of an instance; `None` where no instance has the id.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// client.start(double, 21).id("d-1").await?.wait().await?;
+    /// assert_eq!(client.status("d-1").await?.unwrap().output::<u32>()?, Some(42));
+    /// assert!(client.status("d-2").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -127,14 +249,26 @@ impl Client {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # use futures::TryStreamExt;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// use futures::TryStreamExt;
+    ///
+    /// #[orchestrator]
+    /// async fn pay(_: OrchestrationContext, cents: u32) -> Result<(), OrchestrationError> {
+    ///     Err(OrchestrationError::new("CardDeclined", format!("{cents} are over the limit")))
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(pay).start().await?;
+    /// # let client = worker.client();
+    /// client.start(pay, 700).tag("region", "eu").await?.wait().await?;
+    ///
     /// let failed = client.instances().status(RuntimeStatus::Failed).tag("region", "eu");
     /// let mut found = failed.stream();
     /// while let Some(status) = found.try_next().await? {
-    ///     println!("{}: {:?}", status.id(), status.failure());
+    ///     assert_eq!(status.failure().unwrap().kind, "CardDeclined");
     /// }
-    /// # Ok(()) }
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn instances(&self) -> Instances {
         Instances::new(self.clone())
@@ -142,6 +276,19 @@ impl Client {
 
     /// One page of instances, newest start first. Pass the page's `next` to get the one behind it.
     /// [`instances`](Self::instances) puts the query together.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// let day = client.start_by_name("report", &7).id("report-7").await?;
+    /// let active = client.instances().active().id_prefix("report-");
+    /// let page = client.list(active.query(), None, 10).await?;
+    /// assert_eq!((page.instances[0].id(), page.next), (day.id(), None));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -159,6 +306,21 @@ impl Client {
 
     /// How many instances are in each status; statuses that none has are left out.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// for order in 1..=3 {
+    ///     client.start_by_name("order", &order).await?;
+    /// }
+    /// let counts = client.counts().await?;
+    /// assert_eq!(counts.get(&RuntimeStatus::Pending), Some(&3)); // no worker is there
+    /// assert_eq!(counts.get(&RuntimeStatus::Failed), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The store's error.
@@ -167,6 +329,22 @@ impl Client {
     }
 
     /// The history of an instance's current execution; `None` where no instance has the id.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// client.start(double, 21).id("d-1").await?.wait().await?;
+    /// let history = client.history("d-1").await?.expect("it was started");
+    /// assert_eq!(history.events().len(), 2); // it began, and it ended
+    /// assert!(client.history("d-2").await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -49,9 +49,18 @@ impl<T> Handle<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
-    /// client.instance("order-7")?.purge().await?;
-    /// # Ok(()) }
+    /// # #[orchestrator]
+    /// # async fn place_order(_: OrchestrationContext, _cents: u32) -> Result<(), OrchestrationError> { Ok(()) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// let order = client.start(place_order, 700).id("order-7").await?;
+    /// order.wait().await?;
+    /// order.purge().await?;
+    /// assert!(client.status("order-7").await?.is_none());
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors
@@ -83,6 +92,14 @@ impl<T> Handle<T> {
 }
 
 /// How far a bulk purge has come.
+///
+/// ```
+/// use durable_core::Purged;
+///
+/// let so_far = Purged { purged: 500, kept: 1 };
+/// assert_ne!(so_far, Purged::default());
+/// assert_eq!(format!("{} are gone, {} stay", so_far.purged, so_far.kept), "500 are gone, 1 stay");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Purged {
     /// Instances that are gone.
@@ -96,6 +113,23 @@ pub struct Purged {
 ///
 /// Newest start first, in portions. Dropped in the middle it leaves the rest as it is; done again it goes on
 /// with what is left.
+///
+/// ```
+/// # use durable_core::prelude::*;
+/// # #[orchestrator]
+/// # async fn place_order(_: OrchestrationContext, _cents: u32) -> Result<(), OrchestrationError> { Ok(()) }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+/// # let client = worker.client();
+/// for cents in [100, 200, 300] {
+///     client.start(place_order, cents).await?.wait().await?;
+/// }
+/// assert_eq!(client.instances().of(place_order).purge().await?.purged, 3);
+/// assert!(client.counts().await?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is purged before it is awaited, or its stream is polled"]
 pub struct Purge {
@@ -108,11 +142,18 @@ impl Instances {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
-    /// let last_month = chrono::Utc::now() - chrono::Duration::days(30);
+    /// # #[orchestrator]
+    /// # async fn place_order(_: OrchestrationContext, _cents: u32) -> Result<(), OrchestrationError> { Ok(()) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// # client.start(place_order, 700).await?.wait().await?;
+    /// let last_month = chrono::Utc::now() - chrono::TimeDelta::days(30);
     /// let purged = client.instances().created_to(last_month).purge().await?;
-    /// println!("{} instances are gone", purged.purged);
-    /// # Ok(()) }
+    /// assert_eq!(purged.purged, 0); // none is that old
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn purge(self) -> Purge {
         Purge { instances: self }
@@ -124,13 +165,23 @@ impl Purge {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # use futures::TryStreamExt;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// use futures::TryStreamExt;
+    /// # #[orchestrator]
+    /// # async fn place_order(_: OrchestrationContext, _cents: u32) -> Result<(), OrchestrationError> { Ok(()) }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// # client.start(place_order, 700).tag("region", "eu").await?.wait().await?;
     /// let mut purge = client.instances().tag("region", "eu").purge().stream();
+    /// let mut gone = 0;
     /// while let Some(so_far) = purge.try_next().await? {
-    ///     println!("{} are gone", so_far.purged);
+    ///     gone = so_far.purged;
     /// }
-    /// # Ok(()) }
+    /// assert_eq!(gone, 1);
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors

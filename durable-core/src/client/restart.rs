@@ -9,6 +9,22 @@ use super::{Client, ClientError, Handle, Start};
 use crate::ids::IntoInstanceId;
 
 /// A restart that is being put together; `.await` starts the new run. See [`Handle::restart`].
+///
+/// ```
+/// # use durable_core::prelude::*;
+/// # #[orchestrator]
+/// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+/// # let client = worker.client();
+/// let first = client.start(double, 21).id("d-1").await?;
+/// first.wait().await?;
+/// let copy = first.restart().id("d-2").await?;
+/// assert_eq!((copy.id().as_str(), copy.output().await?), ("d-2", 42));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing is started before it is awaited"]
 pub struct Restart<T> {
     client: Client,
@@ -68,11 +84,22 @@ impl<T> Handle<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
-    /// let order = client.instance("order-7")?;
-    /// let copy = order.restart().await?;            // under a new id
-    /// let again = order.restart().same_id().await?; // in its place, once it has ended
-    /// # Ok(()) }
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+    /// # let client = worker.client();
+    /// let first = client.start(double, 21).id("d-1").await?;
+    /// first.wait().await?;
+    ///
+    /// let copy = first.restart().await?; // under a new id
+    /// assert_ne!(copy.id(), first.id());
+    /// let again = first.restart().same_id().await?; // in its place, because it has ended
+    /// assert_eq!(again.output().await?, 42);
+    /// assert!(again.run() > first.run());
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors

@@ -30,6 +30,28 @@ const MISSED_LAST: Duration = Duration::from_secs(5);
 /// A start that is being put together; `.await` starts it.
 ///
 /// Without [`id`](Self::id) the instance gets a fresh one: 32 lower-case hexadecimal digits.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn place_order(ctx: OrchestrationContext, item: String) -> Result<String, OrchestrationError> {
+///     Ok(format!("{item} for {}", ctx.tag("customer").unwrap_or_default()))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+/// # let client = worker.client();
+/// let start = client.start(place_order, "a lamp".into()).id("order-7").tag("customer", "Ada");
+/// let handle = start.await?; // durable from here on
+/// assert_eq!(handle.output().await?, "a lamp for Ada");
+///
+/// let other = client.start(place_order, "a chair".into()).await?;
+/// assert_eq!(other.id().as_str().len(), 32);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "nothing is started before it is awaited"]
 pub struct Start<T> {
     client: Client,
@@ -80,18 +102,64 @@ impl<T> Start<T> {
 
     /// Chooses the instance's id. An active instance of that id refuses the start, one that has ended is
     /// replaced, unless another method says otherwise.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// client.start_by_name("order", &7).id("order-7").await?;
+    /// let again = client.start_by_name("order", &7).id("order-7").await;
+    /// assert!(matches!(again, Err(ClientError::Active { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn id(mut self, id: impl IntoInstanceId) -> Self {
         self.id = Some(id.into_instance_id());
         self
     }
 
     /// An active instance of the id is what the caller gets, as if it had been started now.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// let first = client.start_by_name("monitor", &7).id("monitor-7").use_existing().await?;
+    /// let second = client.start_by_name("monitor", &7).id("monitor-7").use_existing().await?;
+    /// assert_eq!(second.run(), first.run());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn use_existing(mut self) -> Self {
         self.reuse = ReusePolicy::UseActive;
         self
     }
 
-    /// An active instance of the id is terminated, and replaced.
+    /// An active instance of the id is terminated, and replaced. Only one that is accepted and that no worker has taken
+    /// up yet stays, and refuses this start as [`ClientError::Active`]: try again a moment later.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn monitor(ctx: OrchestrationContext, target: u32) -> Result<(), OrchestrationError> {
+    /// #     ctx.sleep(days(1)).await;
+    /// #     Ok(())
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(monitor).start().await?;
+    /// # let client = worker.client();
+    /// let first = client.start(monitor, 7).id("monitor").await?;
+    /// first.wait_until(|status| status.runtime_status() == RuntimeStatus::Running).await?;
+    /// let second = client.start(monitor, 8).id("monitor").replace_existing().await?;
+    /// assert!(second.run() > first.run());
+    /// assert_eq!(second.status().await?.input::<u32>()?, 8);
+    /// assert!(matches!(first.wait().await, Err(ClientError::Replaced(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn replace_existing(mut self) -> Self {
         self.reuse = ReusePolicy::ReplaceActive;
         self
@@ -104,11 +172,14 @@ impl<T> Start<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
-    /// let tomorrow = chrono::Utc::now() + chrono::Duration::days(1);
-    /// client.start_by_name("report", &7).at(tomorrow).await?;
-    /// client.start_by_name("reminder", &7).delay(minutes(30)).await?;
-    /// # Ok(()) }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// let tomorrow = chrono::Utc::now() + chrono::TimeDelta::days(1);
+    /// let report = client.start_by_name("report", &7).at(tomorrow).await?;
+    /// assert_eq!(report.status().await?.runtime_status(), RuntimeStatus::Pending);
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn at(mut self, time: DateTime<Utc>) -> Self {
         self.time = Some(Time::At(from_utc(time)));
@@ -116,6 +187,18 @@ impl<T> Start<T> {
     }
 
     /// Starts it this long from now; otherwise as [`at`](Self::at).
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// let reminder = client.start_by_name("remind", "stand up").delay(minutes(30)).await?;
+    /// let status = reminder.status().await?;
+    /// assert!(status.scheduled_for() >= Some(status.created_at() + minutes(30)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn delay(mut self, delay: Duration) -> Self {
         self.time = Some(Time::After(delay));
         self
@@ -132,11 +215,14 @@ impl<T> Start<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
     /// let report = client.start_by_name("report", &7).time_limit(hours(2)).await?;
-    /// let midnight = chrono::Utc::now() + chrono::Duration::hours(9);
-    /// client.start_by_name("report", &8).deadline(midnight).await?;
-    /// # Ok(()) }
+    /// let status = report.status().await?;
+    /// assert_eq!(status.deadline(), Some(status.created_at() + hours(2)));
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.deadline = Some(Time::After(limit));
@@ -145,6 +231,18 @@ impl<T> Start<T> {
 
     /// The whole run has to have ended by then, by the hub's clock; otherwise as [`time_limit`](Self::time_limit). A
     /// run whose deadline is over when it may begin fails without running any code.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
+    /// let midnight = chrono::Utc::now() + hours(9);
+    /// let report = client.start_by_name("report", &7).deadline(midnight).await?;
+    /// assert!(report.status().await?.deadline() >= Some(midnight));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn deadline(mut self, time: DateTime<Utc>) -> Self {
         self.deadline = Some(Time::At(from_utc(time)));
         self
@@ -152,6 +250,23 @@ impl<T> Start<T> {
 
     /// The version of the orchestrator that is meant: its code reads it by
     /// [`version`](crate::OrchestrationContext::version), and the status shows it. At most 128 bytes.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// #[orchestrator]
+    /// async fn place_order(ctx: OrchestrationContext) -> Result<u32, OrchestrationError> {
+    ///     Ok(if ctx.version().as_deref() == Some("2") { 200 } else { 100 })
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// assert_eq!(client.start(place_order, ()).version("2").await?.output().await?, 200);
+    /// assert_eq!(client.start(place_order, ()).await?.output().await?, 100);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn version(mut self, version: impl Into<Arc<str>>) -> Self {
         self.version = Some(version.into());
         self
@@ -162,9 +277,14 @@ impl<T> Start<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::new(MemoryStore::new());
     /// client.start_by_name("order", &7).tag("customer", "c-12").tag("region", "eu").await?;
-    /// # Ok(()) }
+    /// let page = client.instances().tag("customer", "c-12").page(None, 10).await?;
+    /// assert_eq!(page.instances[0].tag("region"), Some("eu"));
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn tag(mut self, key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
         let (key, value) = (key.into(), value.into());
@@ -183,10 +303,24 @@ impl<T> Start<T> {
     ///
     /// ```
     /// # use durable_core::prelude::*;
-    /// # async fn example(client: Client) -> Result<(), ClientError> {
-    /// let cart = client.start_by_name("cart", &"c-12").id("cart-12");
-    /// cart.with_event("add", &json!({"item": 7})).event_id("click-1").await?;
-    /// # Ok(()) }
+    /// #[orchestrator]
+    /// async fn cart(ctx: OrchestrationContext, customer: String) -> Result<Vec<u32>, OrchestrationError> {
+    ///     let first = ctx.wait_event::<u32>("add").await?;
+    ///     let second = ctx.wait_event::<u32>("add").await?;
+    ///     Ok(vec![first, second])
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(cart).start().await?;
+    /// # let client = worker.client();
+    /// // Whoever comes first starts the cart; both items are in it.
+    /// let add = |item: u32| client.start(cart, "c-12".into()).id("cart-12").with_event("add", &item);
+    /// add(7).event_id("click-1").await?;
+    /// let handle = add(8).event_id("click-2").await?;
+    /// assert_eq!(handle.output().await?, [7, 8]);
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn with_event<E: Serialize + ?Sized>(
         mut self,
@@ -200,6 +334,27 @@ impl<T> Start<T> {
 
     /// Gives that event an id of the caller's own: repeating the call with it within an hour raises no second
     /// event to the same run.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn cart(ctx: OrchestrationContext) -> Result<u32, OrchestrationError> {
+    /// #     let (mut items, mut end) = (0, ctx.wait_event::<()>("pay"));
+    /// #     while let Either::Left(item) = ctx.race(ctx.wait_event::<u32>("add"), &mut end).await { items += item?; }
+    /// #     Ok(items)
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(cart).start().await?;
+    /// # let client = worker.client();
+    /// let add = || client.start(cart, ()).id("cart-12").with_event("add", &1).event_id("click-1");
+    /// add().await?;
+    /// let handle = add().await?; // the answer was lost, say: it is one item all the same
+    /// handle.raise_event("pay", &()).await?;
+    /// assert_eq!(handle.output().await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn event_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.event_id = Some(id.into());
         self

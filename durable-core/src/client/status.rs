@@ -15,6 +15,41 @@ use crate::store::StoreError;
 use crate::time::to_utc;
 
 /// An instance as it was at one moment.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn place_order(ctx: OrchestrationContext, cents: u32) -> Result<String, OrchestrationError> {
+///     ctx.set_custom_status("packed")?;
+///     Ok(format!("{cents} paid"))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+/// # let client = worker.client();
+/// let handle = client.start(place_order, 700).id("order-7").version("2").tag("region", "eu").await?;
+/// let status = handle.wait().await?;
+///
+/// assert_eq!((status.id().as_str(), status.name()), ("order-7", "place_order"));
+/// assert_eq!((Some(status.run()), status.execution().0), (handle.run(), 0));
+/// assert_eq!(status.runtime_status(), RuntimeStatus::Completed);
+/// assert!(status.has_ended() && status.updated_at() >= status.created_at());
+/// assert_eq!((status.version(), status.tag("region")), (Some("2"), Some("eu")));
+/// assert_eq!(status.tags().collect::<Vec<_>>(), [("region", "eu")]);
+///
+/// assert_eq!(status.input::<u32>()?, 700);
+/// assert_eq!(status.output::<String>()?.as_deref(), Some("700 paid"));
+/// assert_eq!(status.custom_status::<String>()?.as_deref(), Some("packed"));
+///
+/// // It was started at once, by a client; it did not fail, and nothing is left over.
+/// assert!(status.scheduled_for().is_none() && status.parent().is_none());
+/// assert!(status.failure().is_none() && status.hold().is_none());
+/// assert!(status.unconsumed().is_empty() && status.dead_letters().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct InstanceStatus {
     row: StatusRow,
@@ -152,6 +187,25 @@ impl InstanceStatus {
     /// External events that were accepted and never waited for; known at its end. Those that wait in an active
     /// instance are not listed: only its code knows which they are, and a status that followed each event
     /// would cost a write of its own. Its history has them all.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    /// #     Ok(ctx.wait_event("approved").await?)
+    /// # }
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// # let client = worker.client();
+    /// let order = client.start(place_order, ()).await?;
+    /// order.raise_event("colour", "green").await?; // its code never asks for a colour
+    /// order.raise_event("approved", &()).await?;
+    /// let status = order.wait().await?;
+    /// assert_eq!(&*status.unconsumed()[0].name, "colour");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn unconsumed(&self) -> &[UnconsumedEvent] {
         &self.row.unconsumed
@@ -171,6 +225,24 @@ impl InstanceStatus {
 }
 
 /// The history of an instance's current execution.
+///
+/// ```
+/// # use durable_core::prelude::*;
+/// # #[orchestrator]
+/// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+/// # let client = worker.client();
+/// let handle = client.start(double, 21).await?;
+/// handle.wait().await?;
+/// for event in handle.history().await?.events() {
+///     println!("{} {:?}", event.at, event.is);
+/// }
+/// # assert_eq!(handle.history().await?.events().len(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     pub(super) events: Vec<Event>,
