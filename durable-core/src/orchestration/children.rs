@@ -20,6 +20,34 @@ use crate::ids::IntoInstanceId;
 
 /// A child orchestration; resolves to what it returns. Dropped before, it terminates the child, unless
 /// [`parent_close`](Self::parent_close) says otherwise.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn ship(_: OrchestrationContext, parcel: u32) -> Result<String, OrchestrationError> {
+///     match parcel {
+///         0 => Err(OrchestrationError::new("Lost", "nobody knows where it is")),
+///         parcel => Ok(format!("receipt {parcel}")),
+///     }
+/// }
+///
+/// #[orchestrator]
+/// async fn place_order(ctx: OrchestrationContext, parcel: u32) -> Result<String, OrchestrationError> {
+///     match ctx.child(ship, &parcel).await {
+///         Ok(receipt) => Ok(receipt),
+///         Err(error) if error.is("Lost") => Ok(format!("{} failed", error.child().unwrap())),
+///         Err(error) => Err(error.into()),
+///     }
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let hub = TestHub::new().register(place_order).register(ship);
+/// assert_eq!(hub.start(place_order, 7).output().unwrap(), "receipt 7");
+/// assert_eq!(hub.start(place_order, 0).output().unwrap(), "ship failed");
+/// # }
+/// ```
 #[must_use = "a child is started when it is awaited, or by `detach`"]
 pub struct Child<T> {
     context: Context,
@@ -76,6 +104,24 @@ impl<T> Child<T> {
     /// `InstanceInUse`; an instance that has ended is replaced.
     ///
     /// Without it the child gets an id that begins with its parent's and that no other child has.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn ship(_: OrchestrationContext, parcel: u32) -> Result<(), OrchestrationError> { Ok(()) }
+    /// #[orchestrator]
+    /// async fn place_order(ctx: OrchestrationContext, parcel: u32) -> Result<(), OrchestrationError> {
+    ///     Ok(ctx.child(ship, &parcel).id(format!("parcel-{parcel}")).await?)
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(place_order).register(ship);
+    /// let order = hub.start(place_order, 7);
+    /// order.output().unwrap();
+    /// assert_eq!(hub.instance("parcel-7").status().parent(), Some(order.id()));
+    /// # }
+    /// ```
     pub fn id(mut self, id: impl IntoInstanceId) -> Self {
         match id.into_instance_id() {
             Ok(id) => self.id = Some(id),
@@ -90,6 +136,26 @@ impl<T> Child<T> {
 
     /// How a child that failed is tried again: as a new instance each time, or, under an id of your choice, as a
     /// new run in place of the one that failed. Without it, it is not. The delays are durable timers.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn ship(_: OrchestrationContext, parcel: u32) -> Result<(), OrchestrationError> { Ok(()) }
+    /// #[orchestrator]
+    /// async fn place_order(ctx: OrchestrationContext, parcel: u32) -> Result<(), OrchestrationError> {
+    ///     Ok(ctx.child(ship, &parcel).retry(RetryPolicy::fixed(minutes(10)).attempts(3)).await?)
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(place_order).mock_child(ship, |child, _| match child.number() {
+    ///     3 => Ok(()),
+    ///     _ => Err(OrchestrationError::new("Lost", "nobody knows where it is")),
+    /// });
+    /// hub.start(place_order, 7).output().unwrap();
+    /// assert_eq!(hub.elapsed(), minutes(20));
+    /// # }
+    /// ```
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
         self
@@ -99,6 +165,29 @@ impl<T> Child<T> {
     /// then, it fails with the kind `DeadlineExceeded`, as does this call, and is tried again as
     /// [`retry`](Self::retry) says. No code of the child runs any more then; see
     /// [`Start::time_limit`](crate::Start::time_limit).
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn ship(ctx: OrchestrationContext, parcel: u32) -> Result<(), OrchestrationError> {
+    /// #     ctx.sleep(days(30)).await;
+    /// #     Ok(())
+    /// # }
+    /// #[orchestrator]
+    /// async fn place_order(ctx: OrchestrationContext, parcel: u32) -> Result<bool, OrchestrationError> {
+    ///     match ctx.child(ship, &parcel).time_limit(days(7)).await {
+    ///         Err(error) if error.is("DeadlineExceeded") => Ok(false),
+    ///         shipped => Ok(shipped.map(|()| true)?),
+    ///     }
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(place_order).register(ship);
+    /// assert!(!hub.start(place_order, 7).output().unwrap());
+    /// assert_eq!(hub.elapsed(), days(7));
+    /// # }
+    /// ```
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
         self
@@ -107,6 +196,30 @@ impl<T> Child<T> {
     /// What becomes of the child when nobody waits for it any more, because its parent has ended or this future
     /// was dropped. A child that is awaited is terminated, one that was [detached](Self::detach) goes on, where
     /// nothing else is said.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// #[orchestrator]
+    /// async fn audit(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    ///     ctx.sleep(days(1)).await;
+    ///     Ok(())
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn place_order(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    ///     let child = ctx.child(audit, &()).id("audit-7").parent_close(ParentClose::Abandon);
+    ///     ctx.race(child, ctx.sleep(hours(1))).await; // an hour is enough for this one
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(place_order).register(audit);
+    /// hub.start(place_order, ()).output().unwrap();
+    /// hub.run();
+    /// assert_eq!(hub.instance("audit-7").status().runtime_status(), RuntimeStatus::Completed);
+    /// # }
+    /// ```
     pub fn parent_close(mut self, close: ParentClose) -> Self {
         self.close = Some(close);
         self
@@ -118,9 +231,19 @@ impl<T> Child<T> {
     /// # use durable_core::prelude::*;
     /// # #[orchestrator]
     /// # async fn send_report(_: OrchestrationContext, day: u32) -> Result<(), OrchestrationError> { Ok(()) }
-    /// # async fn example(ctx: OrchestrationContext) -> Result<(), CallError> {
-    /// let report = ctx.child(send_report, &7).detach()?;
-    /// # Ok(()) }
+    /// #[orchestrator]
+    /// async fn close_day(ctx: OrchestrationContext, day: u32) -> Result<String, OrchestrationError> {
+    ///     let report = ctx.child(send_report, &day).detach()?;
+    ///     Ok(report.to_string())
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(close_day).register(send_report);
+    /// let report = hub.start(close_day, 7).output().unwrap();
+    /// hub.run();
+    /// assert_eq!(hub.instance(report).status().runtime_status(), RuntimeStatus::Completed);
+    /// # }
     /// ```
     ///
     /// # Errors

@@ -12,6 +12,29 @@ use ::futures::stream::FuturesUnordered;
 ///
 /// The futures are boxed, so that this can be awaited and selected like the other durable futures, also
 /// where one of them is an async block.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn approve(ctx: OrchestrationContext) -> Result<String, OrchestrationError> {
+///     let two_steps = async {
+///         ctx.wait_event::<()>("signed").await?;
+///         ctx.wait_event::<()>("sealed").await
+///     };
+///     match ctx.race(two_steps, ctx.sleep(days(7))).await {
+///         Either::Left(done) => done.map(|()| "approved".to_string()).map_err(Into::into),
+///         Either::Right(()) => Ok("too late".to_string()),
+///     }
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let approval = TestHub::new().register(approve).start(approve, ());
+/// approval.raise_event("signed", &());
+/// assert_eq!(approval.output().unwrap(), "too late");
+/// # }
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct Race<A, B> {
     /// Until one is ready.
@@ -51,6 +74,25 @@ impl<A: Future, B: Future> FusedFuture for Race<A, B> {
 }
 
 /// The first of many futures that is ready, with its place among them.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn first_answer(ctx: OrchestrationContext) -> Result<usize, OrchestrationError> {
+///     let answers = ["by mail", "by phone"].map(|name| ctx.wait_event::<String>(name));
+///     let (place, answer) = ctx.race_all(answers).await;
+///     assert_eq!(answer?, "yes");
+///     Ok(place)
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let first = TestHub::new().register(first_answer).start(first_answer, ());
+/// first.raise_event("by phone", "yes");
+/// assert_eq!(first.output().unwrap(), 1);
+/// # }
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct RaceAll<F> {
     /// Until one is ready.
@@ -94,6 +136,30 @@ impl<F: Future> FusedFuture for RaceAll<F> {
 ///
 /// Unlike the function of that name in the `futures` crate, which awaits more than 30 futures in their
 /// order, it sees an error as soon as it is there.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[activity]
+/// async fn visit(site: String) -> Result<u32, ActivityError> {
+///     match site.as_str() {
+///         "b" => Err(ActivityError::new("Gone", "it is not there any more")),
+///         _ => Ok(200),
+///     }
+/// }
+///
+/// #[orchestrator]
+/// async fn crawl(ctx: OrchestrationContext, sites: Vec<String>) -> Result<Vec<u32>, OrchestrationError> {
+///     Ok(ctx.try_join_all(sites.iter().map(|site| ctx.call(visit, site))).await?)
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let hub = TestHub::new().register(crawl).register(visit);
+/// assert_eq!(hub.start(crawl, vec!["a".into(), "c".into()]).output().unwrap(), [200, 200]);
+/// assert!(hub.start(crawl, vec!["a".into(), "b".into()]).output().unwrap_err().is("Gone"));
+/// # }
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct TryJoinAll<F: TryFuture> {
     /// Until it is ready.

@@ -19,6 +19,24 @@ use crate::error::{CallError, Subject, payload_failure};
 /// The name of an external event, with the type of its value.
 ///
 /// Any text converts into one, of the type that is asked for.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// const APPROVED: EventName<bool> = EventName::new("approved");
+///
+/// #[orchestrator]
+/// async fn place_order(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+///     Ok(ctx.wait_event(APPROVED).await?)
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let order = TestHub::new().register(place_order).start(place_order, ());
+/// order.raise_event(APPROVED.as_str(), &true);
+/// assert!(order.output().unwrap());
+/// # }
+/// ```
 pub struct EventName<T> {
     name: Cow<'static, str>,
     value: PhantomData<fn() -> T>,
@@ -74,6 +92,30 @@ impl<T> fmt::Display for EventName<T> {
 
 /// A wait for one external event; resolves to its value, or to an error where the value has another
 /// shape. Dropped before, it leaves its event to the next wait.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn place_order(ctx: OrchestrationContext) -> Result<Vec<u32>, OrchestrationError> {
+///     // Two waits for one name: the first event goes to the first.
+///     let (first, second) = (ctx.wait_event::<u32>("item"), ctx.wait_event::<u32>("item"));
+///     Ok(ctx.try_join_all([first, second]).await?)
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let hub = TestHub::new().register(place_order);
+/// let placed = hub.start(place_order, ());
+/// placed.raise_event("item", &7);
+/// placed.raise_event("item", &8);
+/// assert_eq!(placed.output().unwrap(), [7, 8]);
+///
+/// let failed = hub.start(place_order, ());
+/// failed.raise_event("item", "a lamp"); // not a number
+/// assert!(failed.output().unwrap_err().is("Payload"));
+/// # }
+/// ```
 #[must_use = "an event is waited for when this is awaited"]
 pub struct WaitEvent<T> {
     context: Context,
@@ -90,6 +132,22 @@ impl<T> WaitEvent<T> {
     }
 
     /// Gives up after this long from now: `Ok(None)`. The event is left to the next wait.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// #[orchestrator]
+    /// async fn approve(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    ///     let answer = ctx.wait_event::<bool>("approved").timeout(hours(24)).await?;
+    ///     Ok(answer.unwrap_or(false))
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(approve);
+    /// assert!(!hub.start(approve, ()).output().unwrap());
+    /// assert_eq!(hub.elapsed(), hours(24));
+    /// # }
+    /// ```
     pub fn timeout(self, duration: Duration) -> WaitEventTimeout<T> {
         let timer = Some(self.context.sleep(duration));
         WaitEventTimeout { event: self, timer }
@@ -130,6 +188,28 @@ impl<T: DeserializeOwned> FusedFuture for WaitEvent<T> {
 }
 
 /// A wait for one external event that gives up: resolves to `None` then.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn count_clicks(ctx: OrchestrationContext) -> Result<u32, OrchestrationError> {
+///     let mut clicks = 0;
+///     while let Some(()) = ctx.wait_event("click").timeout(minutes(1)).await? {
+///         clicks += 1;
+///     }
+///     Ok(clicks) // for a minute there was none
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let counter = TestHub::new().register(count_clicks).start(count_clicks, ());
+/// for after in [10, 30, 50, 200] {
+///     counter.raise_event_after(secs(after), "click", &());
+/// }
+/// assert_eq!(counter.output().unwrap(), 3);
+/// # }
+/// ```
 #[must_use = "an event is waited for when this is awaited"]
 pub struct WaitEventTimeout<T> {
     event: WaitEvent<T>,

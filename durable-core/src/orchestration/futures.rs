@@ -16,6 +16,36 @@ use serde::de::DeserializeOwned;
 use crate::error::{CallError, Subject, name_failure, name_problem, payload_failure};
 
 /// A call of an activity; resolves to what the activity returns. Dropped before, it cancels the call.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[activity]
+/// async fn price(item: String) -> Result<u32, ActivityError> {
+///     match item.as_str() {
+///         "a lamp" => Ok(4_900),
+///         _ => Err(ActivityError::new("Unknown", "there is no such item").permanent()),
+///     }
+/// }
+///
+/// #[orchestrator]
+/// async fn quote(ctx: OrchestrationContext, item: String) -> Result<u32, OrchestrationError> {
+///     let policy = RetryPolicy::exponential(secs(1)).attempts(5);
+///     match ctx.call(price, &item).retry(policy).timeout(secs(30)).await {
+///         Ok(cents) => Ok(cents),
+///         Err(error) if error.is("Unknown") => Ok(0),
+///         Err(error) => Err(error.into()),
+///     }
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let hub = TestHub::new().register(quote).register(price);
+/// assert_eq!(hub.start(quote, "a lamp".into()).output().unwrap(), 4_900);
+/// assert_eq!(hub.start(quote, "a unicorn".into()).output().unwrap(), 0);
+/// assert_eq!(hub.calls(price).len(), 2); // the permanent error was not retried
+/// # }
+/// ```
 #[must_use = "a call is made when it is awaited"]
 pub struct Call<T> {
     activity: Arc<str>,
@@ -47,6 +77,26 @@ impl<T> Call<T> {
     }
 
     /// How failures are retried. Without it, they are not. Has no effect on a call that was awaited.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn price(item: String) -> Result<u32, ActivityError> { Ok(4_900) }
+    /// #[orchestrator]
+    /// async fn quote(ctx: OrchestrationContext, item: String) -> Result<u32, OrchestrationError> {
+    ///     Ok(ctx.call(price, &item).retry(RetryPolicy::fixed(minutes(1)).attempts(3)).await?)
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(quote).mock(price, |call, _| match call.attempt() {
+    ///     1 | 2 => Err(ActivityError::new("Busy", "try again")),
+    ///     _ => Ok(4_900),
+    /// });
+    /// assert_eq!(hub.start(quote, "a lamp".into()).output().unwrap(), 4_900);
+    /// assert_eq!(hub.elapsed(), minutes(2));
+    /// # }
+    /// ```
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         if let Some(options) = self.options() {
             options.retry = Some(policy);
@@ -59,6 +109,26 @@ impl<T> Call<T> {
     ///
     /// To bound the call as a whole, [`race`](super::OrchestrationContext::race) it with a
     /// [`sleep`](super::OrchestrationContext::sleep).
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn price(item: String) -> Result<u32, ActivityError> { Ok(4_900) }
+    /// #[orchestrator]
+    /// async fn quote(ctx: OrchestrationContext, item: String) -> Result<u32, OrchestrationError> {
+    ///     Ok(ctx.call(price, &item).timeout(secs(30)).await?)
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(quote).mock(price, |call, _| {
+    ///     call.takes(hours(1));
+    ///     Ok::<_, ActivityError>(4_900)
+    /// });
+    /// assert!(hub.start(quote, "a lamp".into()).output().unwrap_err().is("Timeout"));
+    /// assert_eq!(hub.elapsed(), secs(30));
+    /// # }
+    /// ```
     pub fn timeout(mut self, attempt: Duration) -> Self {
         if let Some(options) = self.options() {
             options.start_to_finish = Some(attempt);
@@ -114,6 +184,25 @@ impl<T: DeserializeOwned> FusedFuture for Call<T> {
 }
 
 /// A durable timer. Dropped before it fires, it is removed.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn two_naps(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+///     // Both run from here on: together they take the longer one's time.
+///     let (short, long) = (ctx.sleep(hours(1)), ctx.sleep(hours(2)));
+///     ctx.join_all([short, long]).await;
+///     Ok(())
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let hub = TestHub::new().register(two_naps);
+/// hub.start(two_naps, ()).output().unwrap();
+/// assert_eq!(hub.elapsed(), hours(2));
+/// # }
+/// ```
 #[must_use = "a timer is set when it is awaited"]
 pub struct Sleep(Option<Timer>);
 

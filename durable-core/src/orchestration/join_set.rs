@@ -120,23 +120,56 @@ impl<'a, K, T> JoinSet<'a, K, T> {
     /// # use durable_core::prelude::*;
     /// # #[activity]
     /// # async fn quote(carrier: String) -> Result<u32, ActivityError> { Ok(7) }
-    /// # async fn example(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
-    /// let mut offers = ctx.join_set();
-    /// for carrier in ["snail", "ox", "pigeon"] {
-    ///     offers.insert(carrier, ctx.call(quote, &carrier.to_owned()));
+    /// #[orchestrator]
+    /// async fn offers(ctx: OrchestrationContext) -> Result<Vec<(String, u32)>, OrchestrationError> {
+    ///     let mut set = ctx.join_set();
+    ///     for carrier in ["snail", "ox", "pigeon"] {
+    ///         set.insert(carrier, ctx.call(quote, &carrier.to_owned()));
+    ///     }
+    ///     // Those that come within ten minutes; the others are cancelled at the end.
+    ///     let (mut came, mut time) = (Vec::new(), ctx.sleep(minutes(10)));
+    ///     while let Either::Left(Some((carrier, price))) = ctx.race(set.join_next(), &mut time).await {
+    ///         came.push((carrier.to_owned(), price?));
+    ///     }
+    ///     Ok(came)
     /// }
-    /// // Those that come within ten minutes; the others are cancelled at the end.
-    /// let mut time = ctx.sleep(minutes(10));
-    /// while let Either::Left(Some((carrier, price))) = ctx.race(offers.join_next(), &mut time).await {
-    ///     println!("{carrier}: {}", price?);
-    /// }
-    /// # Ok(()) }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(offers).mock(quote, |call, carrier| {
+    ///     call.takes(match carrier.as_str() { "snail" => days(7), "ox" => minutes(5), _ => secs(1) });
+    ///     Ok::<_, ActivityError>(7)
+    /// });
+    /// let came = hub.start(offers, ()).output().unwrap();
+    /// assert_eq!(came, [("pigeon".to_string(), 7), ("ox".to_string(), 7)]);
+    /// # }
     /// ```
     pub fn join_next(&mut self) -> JoinNext<'_, 'a, K, T> {
         JoinNext { set: Some(self) }
     }
 
     /// Drops the first future of this key, which cancels it. Whether there was one.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// #[orchestrator]
+    /// async fn naps(ctx: OrchestrationContext) -> Result<usize, OrchestrationError> {
+    ///     let mut set = ctx.join_set();
+    ///     set.insert("short", ctx.sleep(hours(1)));
+    ///     set.insert("long", ctx.sleep(hours(8)));
+    ///     assert!(set.remove(&"long") && !set.remove(&"long"));
+    ///     assert_eq!(set.keys().collect::<Vec<_>>(), [&"short"]);
+    ///     set.join_next().await;
+    ///     Ok(set.len())
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(naps);
+    /// assert_eq!(hub.start(naps, ()).output().unwrap(), 0);
+    /// assert_eq!(hub.elapsed(), hours(1));
+    /// # }
+    /// ```
     pub fn remove(&mut self, key: &K) -> bool
     where
         K: PartialEq,
@@ -215,6 +248,29 @@ impl<K: fmt::Debug, T> fmt::Debug for JoinSet<'_, K, T> {
 }
 
 /// The next value of a [`JoinSet`].
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn two_naps(ctx: OrchestrationContext) -> Result<Vec<u64>, OrchestrationError> {
+///     let mut naps = ctx.join_set();
+///     for length in [2, 1] {
+///         naps.insert(length, ctx.sleep(hours(length)));
+///     }
+///     let mut woken = Vec::new();
+///     while let Some((length, ())) = naps.join_next().await {
+///         woken.push(length);
+///     }
+///     Ok(woken)
+/// }
+///
+/// # #[cfg(feature = "testing")] {
+/// # use durable_core::testing::TestHub;
+/// let hub = TestHub::new().register(two_naps);
+/// assert_eq!(hub.start(two_naps, ()).output().unwrap(), [1, 2]);
+/// # }
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct JoinNext<'s, 'a, K, T> {
     /// Until it is ready.

@@ -54,6 +54,31 @@ pub use saga::Saga;
 use crate::error::OrchestrationError;
 
 /// A durable function, as [`#[orchestrator]`](macro@crate::orchestrator) makes it.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator(name = "Double")]
+/// async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> {
+///     Ok(2 * number)
+/// }
+///
+/// /// Starts any orchestrator that takes and returns a number.
+/// async fn run<O>(client: &Client, orchestrator: O, number: u32) -> Result<u32, ClientError>
+/// where
+///     O: Orchestrator<Input = u32, Output = u32>,
+/// {
+///     client.start(orchestrator, number).await?.output().await
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder(MemoryStore::new()).register(double).start().await?;
+/// assert_eq!(run(&worker.client(), double, 21).await?, 42);
+/// assert_eq!(double::NAME, "Double");
+/// # Ok(())
+/// # }
+/// ```
 pub trait Orchestrator: Send + Sync + 'static {
     /// The name by which it is registered and started.
     const NAME: &'static str;
@@ -64,6 +89,20 @@ pub trait Orchestrator: Send + Sync + 'static {
 }
 
 /// What an orchestrator may return: a `Result` whose error converts into an [`OrchestrationError`].
+///
+/// ```
+/// use durable_core::OrchestratorReturn;
+/// use durable_core::prelude::*;
+///
+/// // Any error type that is an `std::error::Error` will do.
+/// #[orchestrator]
+/// async fn parse(_: OrchestrationContext, text: String) -> Result<u32, std::num::ParseIntError> {
+///     text.parse()
+/// }
+///
+/// let error = OrchestratorReturn::into_result("x".parse::<u32>()).unwrap_err();
+/// assert_eq!(error.kind(), "ParseIntError");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "an orchestrator returns `Result<T, OrchestrationError>`, not `{Self}`",
     label = "not a result with an error that converts into `OrchestrationError`",

@@ -64,12 +64,55 @@ impl Saga {
 
     /// How calls that take something back are retried. Without it: until they succeed, a second after the first
     /// failure, doubling up to a minute.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn cancel(trip: String) -> Result<(), ActivityError> { Ok(()) }
+    /// #[orchestrator]
+    /// async fn book(ctx: OrchestrationContext, trip: String) -> Result<(), OrchestrationError> {
+    ///     let mut saga = ctx.saga().retry(RetryPolicy::fixed(minutes(1)).attempts(3));
+    ///     saga.undo_with(cancel, &trip)?;
+    ///     saga.settle(Err(OrchestrationError::new("SoldOut", "no seat is left"))).await
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(book).mock(cancel, |call, _| match call.attempt() {
+    ///     3 => Ok(()),
+    ///     _ => Err(ActivityError::new("Busy", "try again")),
+    /// });
+    /// assert!(hub.start(book, "Rome".into()).output().unwrap_err().is("SoldOut"));
+    /// assert_eq!(hub.elapsed(), minutes(2));
+    /// # }
+    /// ```
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
     /// Notes the activity that takes the next step back.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn cancel(trip: String) -> Result<(), ActivityError> { Ok(()) }
+    /// #[orchestrator]
+    /// async fn give_up(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    ///     let mut saga = ctx.saga();
+    ///     saga.undo_with(cancel, &"the hotel".into())?;
+    ///     saga.undo_with(cancel, &"the flight".into())?;
+    ///     saga.settle(Err(OrchestrationError::new("SoldOut", "no seat is left"))).await
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(give_up).register(cancel);
+    /// hub.start(give_up, ()).output().unwrap_err();
+    /// let undone: Vec<_> = hub.calls(cancel).into_iter().map(|call| call.input).collect();
+    /// assert_eq!(undone, ["the flight", "the hotel"]);
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -91,6 +134,26 @@ impl Saga {
     /// these calls on the execution cannot be [rewound](crate::Handle::rewind): what had succeeded would be taken
     /// for done.
     ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn cancel(trip: String) -> Result<(), ActivityError> {
+    /// #     Err(ActivityError::new("Closed", "nobody is there").permanent())
+    /// # }
+    /// #[orchestrator]
+    /// async fn give_up(ctx: OrchestrationContext) -> Result<usize, OrchestrationError> {
+    ///     let mut saga = ctx.saga();
+    ///     saga.undo_with(cancel, &"the hotel".into())?;
+    ///     Ok(saga.compensate().await.err().map_or(0, |failed| failed.len()))
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(give_up).register(cancel);
+    /// assert_eq!(hub.start(give_up, ()).output().unwrap(), 1);
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The failures of those that could not be taken back.
@@ -108,6 +171,30 @@ impl Saga {
     }
 
     /// Ends it with what the steps came to: a success stays, after an error all that was noted is taken back.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn cancel(trip: String) -> Result<(), ActivityError> { Ok(()) }
+    /// #[orchestrator]
+    /// async fn book(ctx: OrchestrationContext, seats: u32) -> Result<u32, OrchestrationError> {
+    ///     let mut saga = ctx.saga();
+    ///     saga.undo_with(cancel, &"the flight".into())?;
+    ///     let booked = match seats {
+    ///         0 => Err(OrchestrationError::new("SoldOut", "no seat is left")),
+    ///         seat => Ok(seat),
+    ///     };
+    ///     saga.settle(booked).await
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(book).register(cancel);
+    /// assert_eq!(hub.start(book, 17).output().unwrap(), 17); // the flight stays booked
+    /// assert!(hub.start(book, 0).output().unwrap_err().is("SoldOut"));
+    /// assert_eq!(hub.calls(cancel).len(), 1);
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
