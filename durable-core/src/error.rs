@@ -160,6 +160,31 @@ returned_error! {
     ///
     /// The attempt is repeated as the call's [`RetryPolicy`](crate::RetryPolicy) says, unless the error is
     /// [`permanent`](Self::permanent) or of a kind that the policy excepts.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// #[activity]
+    /// async fn charge(cents: u32) -> Result<u32, ActivityError> {
+    ///     let limit: u32 = "500".parse()?; // any error converts
+    ///     if cents > limit {
+    ///         let message = format!("{cents} are over the card's limit");
+    ///         return Err(ActivityError::new("CardDeclined", message).details(&limit).permanent());
+    ///     }
+    ///     Ok(cents)
+    /// }
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let error = charge.run(700).await.unwrap_err();
+    /// assert_eq!((error.kind(), error.message()), ("CardDeclined", "700 are over the card's limit"));
+    /// assert!(error.is("CardDeclined") && error.is_permanent());
+    ///
+    /// let cause = "x".parse::<u32>().unwrap_err();
+    /// let error = ActivityError::new("BadInput", "this is no number").caused_by(cause);
+    /// assert!(error.to_string().starts_with("BadInput: this is no number; caused by ParseIntError: "));
+    /// assert_eq!(ActivityError::from_failure(error.clone().into_failure()), error);
+    /// # });
+    /// ```
     ActivityError
 }
 
@@ -170,11 +195,65 @@ returned_error! {
     /// with that very failure (kind, message, details, causes). Where the engine made the call fail (a
     /// time-out, a panic, a lost worker, a value of another shape), the orchestration's failure has the
     /// same kind, names the call, and has the original as its cause.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn charge(cents: u32) -> Result<(), ActivityError> {
+    /// #     Err(ActivityError::new("CardDeclined", "over the limit"))
+    /// # }
+    ///
+    /// #[orchestrator]
+    /// async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<(), OrchestrationError> {
+    ///     if cents == 0 {
+    ///         return Err(OrchestrationError::new("NothingToPay", "the amount is zero"));
+    ///     }
+    ///     ctx.call(charge, &cents).await?; // fails with the activity's own failure
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(pay).register(charge).start().await?;
+    /// # let client = worker.client();
+    /// for (cents, kind) in [(0, "NothingToPay"), (700, "CardDeclined")] {
+    ///     let status = client.start(pay, cents).await?.wait().await?;
+    ///     assert_eq!(status.failure().unwrap().kind, kind);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     OrchestrationError
 }
 
 /// Why something that an orchestrator asked for failed: a call, an event, or a value that has no JSON
 /// form.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[activity]
+/// async fn charge(cents: u32) -> Result<(), ActivityError> {
+///     Err(ActivityError::new("CardDeclined", "over the limit").details(&500).permanent())
+/// }
+///
+/// #[orchestrator]
+/// async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
+///     let error = ctx.call(charge, &cents).await.unwrap_err();
+///     assert_eq!((error.kind(), error.message()), ("CardDeclined", "over the limit"));
+///     assert_eq!((error.activity(), error.child()), (Some("charge"), None));
+///     assert_eq!(error.class(), FailureClass::Application);
+///     assert!(error.is_permanent() && !error.is_timeout());
+///     Ok(error.details().unwrap_or(0))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(pay).register(charge).start().await?;
+/// assert_eq!(worker.client().start(pay, 700).await?.output().await?, 500);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct CallError(Arc<Inner>);
 
@@ -250,6 +329,30 @@ impl CallError {
     }
 
     /// Whether an attempt or the call took longer than it may.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn price(item: String) -> Result<u32, ActivityError> { Ok(4_900) }
+    ///
+    /// #[orchestrator]
+    /// async fn quote(ctx: OrchestrationContext, item: String) -> Result<Option<u32>, OrchestrationError> {
+    ///     match ctx.call(price, &item).timeout(secs(30)).await {
+    ///         Ok(cents) => Ok(Some(cents)),
+    ///         Err(error) if error.is_timeout() => Ok(None),
+    ///         Err(error) => Err(error.into()),
+    ///     }
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(quote).mock(price, |call, _| {
+    ///     call.takes(minutes(5));
+    ///     Ok::<_, ActivityError>(4_900)
+    /// });
+    /// assert_eq!(hub.start(quote, "a lamp".into()).output().unwrap(), None);
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.class() == FailureClass::Timeout

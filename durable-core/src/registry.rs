@@ -17,11 +17,29 @@ use crate::error::{ActivityError, OrchestrationError, name_problem, payload_fail
 use crate::orchestration::{OrchestrationContext, Orchestrator, OrchestratorReturn};
 
 /// The future of an attempt.
+///
+/// ```
+/// use durable_core::{ActivityFuture, Payload};
+///
+/// let done: ActivityFuture = Box::pin(async { Ok(Payload::null()) });
+/// let result = futures::executor::block_on(done);
+/// assert_eq!(result, Ok(Payload::null()));
+/// ```
 pub type ActivityFuture = Pin<Box<dyn Future<Output = Result<Payload, Failure>> + Send>>;
 
 /// An activity as the engine runs it: from a call's input to its stored result.
 ///
 /// The input is read when it is called, so call it where a panic of a deserializer is caught.
+///
+/// ```
+/// use std::sync::Arc;
+/// use durable_core::{ActivityContext, ActivityFn, Payload, States};
+///
+/// let echo = ActivityFn::Blocking(Arc::new(|_context, input, _states| Ok(input)));
+/// let ActivityFn::Blocking(code) = &echo else { unreachable!() };
+/// let output = code(ActivityContext::for_test(1), Payload::null(), &States::default());
+/// assert_eq!(output, Ok(Payload::null()));
+/// ```
 #[derive(Clone)]
 pub enum ActivityFn {
     /// On the async runtime.
@@ -31,10 +49,28 @@ pub enum ActivityFn {
 }
 
 /// An activity that awaits.
+///
+/// ```
+/// use std::sync::Arc;
+/// use durable_core::{ActivityContext, AsyncActivityFn, Payload, States};
+///
+/// let echo: AsyncActivityFn = Arc::new(|_context, input, _states| Box::pin(async { Ok(input) }));
+/// let run = echo(ActivityContext::for_test(1), Payload::null(), &States::default());
+/// assert_eq!(futures::executor::block_on(run), Ok(Payload::null()));
+/// ```
 pub type AsyncActivityFn =
     Arc<dyn Fn(ActivityContext, Payload, &States) -> ActivityFuture + Send + Sync>;
 
 /// An activity that blocks its thread.
+///
+/// ```
+/// use std::sync::Arc;
+/// use durable_core::{ActivityContext, BlockingActivityFn, Payload, States};
+///
+/// let echo: BlockingActivityFn = Arc::new(|_context, input, _states| Ok(input));
+/// let output = echo(ActivityContext::for_test(1), Payload::null(), &States::default());
+/// assert_eq!(output, Ok(Payload::null()));
+/// ```
 pub type BlockingActivityFn =
     Arc<dyn Fn(ActivityContext, Payload, &States) -> Result<Payload, Failure> + Send + Sync>;
 
@@ -49,6 +85,29 @@ impl fmt::Debug for ActivityFn {
 
 /// What can be registered: the values that [`#[orchestrator]`](macro@crate::orchestrator) and
 /// [`#[activity]`](macro@crate::activity) make.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::{Register, Registry};
+///
+/// #[activity]
+/// async fn reserve(item: String) -> Result<(), ActivityError> {
+///     Ok(())
+/// }
+///
+/// /// A part of a program can say in one value what it adds.
+/// struct Warehouse;
+///
+/// impl Register for Warehouse {
+///     fn register(self, registry: &mut Registry) {
+///         registry.register(reserve).state("warehouse.db".to_string());
+///     }
+/// }
+///
+/// let mut registry = Registry::new();
+/// registry.register(Warehouse);
+/// assert_eq!(registry.activities().collect::<Vec<_>>(), ["reserve"]);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither an orchestrator nor an activity",
     label = "not marked with `#[orchestrator]` or `#[activity]`",
@@ -62,6 +121,39 @@ pub trait Register {
 /// The functions and states of a worker.
 ///
 /// Orchestrators and activities have names of their own: one of each may have the same.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[activity]
+/// async fn greet(State(greeting): State<String>, name: String) -> Result<String, ActivityError> {
+///     Ok(format!("{greeting}, {name}!"))
+/// }
+///
+/// #[orchestrator]
+/// async fn welcome(ctx: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+///     Ok(ctx.call(greet, &name).await?)
+/// }
+///
+/// /// What the worker has, and the tests.
+/// fn registry() -> Registry {
+///     let mut registry = Registry::new();
+///     registry.register(welcome).register(greet).state("Hello".to_string());
+///     registry
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// assert_eq!(registry().orchestrators().collect::<Vec<_>>(), ["welcome"]);
+/// assert_eq!(registry().activities().collect::<Vec<_>>(), ["greet"]);
+/// registry().check()?;
+///
+/// let worker = Worker::builder(MemoryStore::new()).registry(registry()).start().await?;
+/// let welcomed = worker.client().start(welcome, "Ada".into()).await?;
+/// assert_eq!(welcomed.output().await?, "Hello, Ada!");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct Registry {
     orchestrators: BTreeMap<String, OrchestratorFn>,
@@ -100,6 +192,8 @@ impl Registry {
     ///
     /// let mut registry = Registry::new();
     /// registry.register_activity_fn("echo", |_ctx, input: Payload| async move { Ok(input) });
+    /// registry.register_activity_fn("add", |_ctx, (a, b): (i64, i64)| async move { Ok(a + b) });
+    /// assert_eq!(registry.activities().collect::<Vec<_>>(), ["add", "echo"]);
     /// ```
     pub fn register_activity_fn<F, Fut, I, O>(
         &mut self,
@@ -121,6 +215,16 @@ impl Registry {
     }
 
     /// Adds a blocking activity that is a closure.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// let mut registry = Registry::new();
+    /// registry.register_blocking_activity_fn("size", |_ctx, path: String| {
+    ///     Ok(std::fs::metadata(path)?.len())
+    /// });
+    /// assert_eq!(registry.activities().collect::<Vec<_>>(), ["size"]);
+    /// ```
     pub fn register_blocking_activity_fn<F, I, O>(
         &mut self,
         name: impl Into<String>,
@@ -144,11 +248,16 @@ impl Registry {
     /// ```
     /// use durable_core::prelude::*;
     ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut registry = Registry::new();
-    /// registry.register_orchestrator_fn("wait", |ctx, seconds: u64| async move {
-    ///     ctx.sleep(secs(seconds)).await;
-    ///     Ok(())
-    /// });
+    /// registry.register_orchestrator_fn("double", |_ctx, number: u32| async move { Ok(2 * number) });
+    ///
+    /// let worker = Worker::builder(MemoryStore::new()).registry(registry).start().await?;
+    /// let doubled = worker.client().start_by_name("double", &21).await?.output().await?;
+    /// assert_eq!(doubled.json(), "42");
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn register_orchestrator_fn<F, Fut, I, O>(
         &mut self,
@@ -326,6 +435,18 @@ pub(crate) struct Functions {
 }
 
 /// Everything that is wrong with a registry.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// # #[activity]
+/// # async fn save(State(db): State<String>) -> Result<(), ActivityError> { Ok(()) }
+///
+/// let mut registry = Registry::new();
+/// registry.register(save).register_orchestrator_fn("", |_ctx, (): ()| async { Ok(()) });
+/// let error = registry.check().unwrap_err();
+/// assert_eq!(error.problems().len(), 2);
+/// assert_eq!(error.to_string().lines().count(), 2);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryError {
     problems: Vec<RegistryProblem>,
@@ -353,6 +474,22 @@ impl fmt::Display for RegistryError {
 impl std::error::Error for RegistryError {}
 
 /// One thing that is wrong with a registry.
+///
+/// ```
+/// use durable_core::RegistryProblem;
+/// use durable_core::prelude::*;
+/// # #[activity]
+/// # async fn save(State(db): State<String>) -> Result<(), ActivityError> { Ok(()) }
+///
+/// let mut registry = Registry::new();
+/// registry.register(save);
+/// match &registry.check().unwrap_err().problems()[0] {
+///     RegistryProblem::MissingState { activity, state } => {
+///         assert_eq!((activity.as_str(), state.name()), ("save", "alloc::string::String"));
+///     }
+///     other => panic!("{other}"),
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryProblem {
     /// Two functions of one kind have one name.

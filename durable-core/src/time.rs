@@ -6,30 +6,61 @@ use chrono::{DateTime, Utc};
 use durable_machine::model::Timestamp;
 
 /// This many milliseconds.
+///
+/// ```
+/// use durable_core::{millis, secs};
+///
+/// assert_eq!(millis(1_500), secs(1) + millis(500));
+/// ```
 #[must_use]
 pub const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
 /// This many seconds.
+///
+/// ```
+/// use durable_core::secs;
+///
+/// assert_eq!(secs(90), std::time::Duration::from_secs(90));
+/// ```
 #[must_use]
 pub const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
 /// This many minutes.
+///
+/// ```
+/// use durable_core::{minutes, secs};
+///
+/// assert_eq!(minutes(2), secs(120));
+/// ```
 #[must_use]
 pub const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count.saturating_mul(60))
 }
 
 /// This many hours.
+///
+/// ```
+/// use durable_core::{hours, minutes};
+///
+/// const TIME_LIMIT: std::time::Duration = hours(2);
+/// assert_eq!(TIME_LIMIT, minutes(120));
+/// ```
 #[must_use]
 pub const fn hours(count: u64) -> Duration {
     Duration::from_secs(count.saturating_mul(60 * 60))
 }
 
 /// This many days of 24 hours.
+///
+/// ```
+/// use durable_core::{days, hours};
+///
+/// assert_eq!(days(7), hours(7 * 24));
+/// ```
 #[must_use]
 pub const fn days(count: u64) -> Duration {
     Duration::from_secs(count.saturating_mul(24 * 60 * 60))

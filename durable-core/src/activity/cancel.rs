@@ -3,6 +3,30 @@
 use tokio::sync::watch;
 
 /// Cancels one attempt. Dropping it does not.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// /// Adds up until somebody says stop.
+/// #[activity]
+/// async fn add_up(ctx: ActivityContext) -> Result<u64, ActivityError> {
+///     let mut sum = 0;
+///     while !ctx.is_cancelled() {
+///         sum += 1;
+///         tokio::task::yield_now().await;
+///     }
+///     Ok(sum)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (context, handle) = ActivityContext::for_test_cancellable(1);
+/// let added = tokio::spawn(add_up.run(context));
+/// handle.cancel();
+/// assert!(added.await?.is_ok());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct CancelHandle(watch::Sender<bool>);
 

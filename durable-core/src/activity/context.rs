@@ -12,6 +12,31 @@ use super::cancel::{self, CancelHandle, Cancelled};
 use crate::error::ActivityError;
 
 /// The call that an activity works for. Cheap to clone, also into tasks and threads.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[activity]
+/// async fn charge(ctx: ActivityContext, cents: u32) -> Result<String, ActivityError> {
+///     // A payment service that takes such keys does a thing once for each.
+///     let key = ctx.idempotency_key();
+///     Ok(format!("{cents} for {} by the key {key}, attempt {}", ctx.instance_id(), ctx.attempt()))
+/// }
+///
+/// #[orchestrator]
+/// async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<String, OrchestrationError> {
+///     Ok(ctx.call(charge, &cents).await?)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(pay).register(charge).start().await?;
+/// # let client = worker.client();
+/// let paid = client.start(pay, 700).id("order-7").await?.output().await?;
+/// assert!(paid.starts_with("700 for order-7 by the key ") && paid.ends_with(", attempt 1"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ActivityContext {
     shared: Arc<Shared>,
@@ -59,6 +84,16 @@ impl ActivityContext {
 
     /// Like [`for_test`](Self::for_test), with the handle that cancels it.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// let (context, handle) = ActivityContext::for_test_cancellable(3);
+    /// assert_eq!((context.instance_id().as_str(), context.attempt()), ("test", 3));
+    /// assert!(!context.is_cancelled());
+    /// handle.cancel();
+    /// assert!(context.is_cancelled());
+    /// ```
+    ///
     /// # Panics
     ///
     /// Never: the instance id is valid.
@@ -91,6 +126,14 @@ impl ActivityContext {
     }
 
     /// The call's number in that execution.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// let context = ActivityContext::for_test(1);
+    /// assert_eq!((context.run().0, context.execution().0, context.call().0), (1, 0, 0));
+    /// assert_eq!(context.activity(), "test");
+    /// ```
     #[must_use]
     pub fn call(&self) -> CallNumber {
         self.shared.call
@@ -112,6 +155,14 @@ impl ActivityContext {
     ///
     /// It is the same in every attempt, on every worker. It has the form of a UUID, so that it fits
     /// wherever such keys are taken.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// let (first, second) = (ActivityContext::for_test(1), ActivityContext::for_test(2));
+    /// assert_eq!(first.idempotency_key(), second.idempotency_key()); // attempts of one call
+    /// assert_eq!(first.idempotency_key().len(), 36);
+    /// ```
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let Shared { key, call, .. } = &*self.shared;
@@ -129,11 +180,49 @@ impl ActivityContext {
     }
 
     /// Waits until the result is no longer wanted.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// #[activity]
+    /// async fn download(ctx: ActivityContext) -> Result<bool, ActivityError> {
+    ///     let whole_file = std::future::pending::<()>(); // a slow one
+    ///     tokio::select! {
+    ///         () = whole_file => Ok(true),
+    ///         () = ctx.cancelled() => Ok(false), // leave nothing half done
+    ///     }
+    /// }
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (context, handle) = ActivityContext::for_test_cancellable(1);
+    /// handle.cancel();
+    /// assert!(!download.run(context).await.unwrap());
+    /// # });
+    /// ```
     pub async fn cancelled(&self) {
         self.shared.cancelled.wait().await;
     }
 
     /// An error, as soon as the result is no longer wanted: for loops and blocking activities, with `?`.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// #[activity(blocking)]
+    /// fn add_up(ctx: ActivityContext, numbers: Vec<u64>) -> Result<u64, ActivityError> {
+    ///     let mut sum = 0;
+    ///     for number in numbers {
+    ///         ctx.check_cancelled()?;
+    ///         sum += number;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    ///
+    /// let (context, handle) = ActivityContext::for_test_cancellable(1);
+    /// assert_eq!(add_up.run(context.clone(), vec![1, 2, 3]).unwrap(), 6);
+    /// handle.cancel();
+    /// assert!(add_up.run(context, vec![1, 2, 3]).unwrap_err().is("Cancelled"));
+    /// ```
     ///
     /// # Errors
     ///

@@ -19,6 +19,39 @@ use crate::error::ActivityError;
 ///
 /// An attempt may run twice, when its worker dies before the result is stored; so an activity's effects
 /// should be the same when they happen again. [`ActivityContext::idempotency_key`] helps with that.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[activity(name = "Double")]
+/// async fn double(number: u32) -> Result<u32, ActivityError> {
+///     Ok(2 * number)
+/// }
+///
+/// /// Calls any activity that takes and returns a number, until the result is large.
+/// async fn grow<A>(ctx: &OrchestrationContext, activity: A, mut number: u32) -> Result<u32, CallError>
+/// where
+///     A: Activity<Input = u32, Output = u32> + Copy,
+/// {
+///     while number < 100 {
+///         number = ctx.call(activity, &number).await?;
+///     }
+///     Ok(number)
+/// }
+///
+/// #[orchestrator]
+/// async fn large(ctx: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> {
+///     Ok(grow(&ctx, double, number).await?)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(large).register(double).start().await?;
+/// assert_eq!(worker.client().start(large, 7).await?.output().await?, 112);
+/// assert_eq!(double::NAME, "Double");
+/// # Ok(())
+/// # }
+/// ```
 pub trait Activity: Send + Sync + 'static {
     /// The name by which it is registered and called.
     const NAME: &'static str;
@@ -29,6 +62,20 @@ pub trait Activity: Send + Sync + 'static {
 }
 
 /// What an activity may return: a `Result` whose error converts into an [`ActivityError`].
+///
+/// ```
+/// use durable_core::ActivityReturn;
+/// use durable_core::prelude::*;
+///
+/// // Any error type that is an `std::error::Error` will do.
+/// #[activity]
+/// async fn parse(text: String) -> Result<u32, std::num::ParseIntError> {
+///     text.parse()
+/// }
+///
+/// let error = ActivityReturn::into_result("x".parse::<u32>()).unwrap_err();
+/// assert_eq!(error.kind(), "ParseIntError");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "an activity returns `Result<T, ActivityError>`, not `{Self}`",
     label = "not a result with an error that converts into `ActivityError`",

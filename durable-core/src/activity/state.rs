@@ -33,6 +33,15 @@ use durable_machine::model::{Failure, FailureClass};
 pub struct State<T>(pub T);
 
 /// The states of a worker, by their type.
+///
+/// ```
+/// use durable_core::{FromStates, State, StateType, States};
+///
+/// let states = States::default(); // a worker fills it by `WorkerBuilder::state`
+/// assert!(!states.has(StateType::of::<String>()));
+/// assert_eq!(states.get::<String>(), None);
+/// assert!(<State<String>>::from_states(&states).is_err());
+/// ```
 #[derive(Default)]
 pub struct States(HashMap<TypeId, (StateType, Box<dyn Any + Send + Sync>)>);
 
@@ -65,6 +74,13 @@ impl fmt::Debug for States {
 }
 
 /// A type of state, named for people.
+///
+/// ```
+/// use durable_core::StateType;
+///
+/// assert_eq!(StateType::of::<String>().name(), "alloc::string::String");
+/// assert_ne!(StateType::of::<String>(), StateType::of::<&str>());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateType {
     id: TypeId,
@@ -86,6 +102,12 @@ impl StateType {
 }
 
 /// A parameter that is taken from the worker's states.
+///
+/// ```
+/// use durable_core::{FromStates, State, StateType};
+///
+/// assert_eq!(<State<u16>>::required(), StateType::of::<u16>());
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a state of an activity",
     note = "the `T` of `State<T>` is `Clone + Send + Sync + 'static`; an `Arc` around it often helps"
@@ -113,6 +135,13 @@ impl<T: Clone + Send + Sync + 'static> FromStates for State<T> {
 }
 
 /// A state that an activity needs and its worker does not have.
+///
+/// ```
+/// use durable_core::{MissingState, StateType};
+///
+/// let missing = MissingState(StateType::of::<u16>());
+/// assert_eq!(missing.to_string(), "the worker has no state of type `u16`");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the worker has no state of type `{}`", .0.name)]
 pub struct MissingState(pub StateType);

@@ -9,6 +9,24 @@ use crate::registry::{Register, Registry, RegistryError};
 use crate::store::{Store, StoreError};
 
 /// Why a worker did not start.
+///
+/// ```
+/// use durable_core::StartError;
+/// use durable_core::prelude::*;
+/// # #[activity]
+/// # async fn save(State(db): State<String>) -> Result<(), ActivityError> { Ok(()) }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let refused = Worker::builder(MemoryStore::new()).register(save).start().await;
+/// let Err(StartError::Registry(error)) = refused else { panic!("it has no state of type String") };
+/// assert!(error.to_string().contains("activity \"save\" has a parameter State<"));
+///
+/// let refused = Worker::builder(MemoryStore::new()).max_concurrent_activities(0).start().await;
+/// assert!(matches!(refused, Err(StartError::Option(_))));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Functions or states are missing or double.
@@ -26,6 +44,39 @@ pub enum StartError {
 }
 
 /// Collects what a worker runs and how. Every option has a default.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// # #[activity]
+/// # async fn greet(State(greeting): State<String>, name: String) -> Result<String, ActivityError> {
+/// #     Ok(format!("{greeting}, {name}!"))
+/// # }
+/// # #[orchestrator]
+/// # async fn welcome(ctx: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+/// #     Ok(ctx.call(greet, &name).await?)
+/// # }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder(MemoryStore::new())
+///     .register(welcome)
+///     .register(greet)
+///     .state("Hello".to_string())
+///     .max_concurrent_activities(64)
+///     .max_blocking_activities(4)
+///     .activity_limit("greet", 8)
+///     .cache_bytes(64 * 1024 * 1024)
+///     .turn_timeout(secs(2))
+///     .shutdown_timeout(secs(10))
+///     .cancel_grace(secs(5))
+///     .build("1.4.0")
+///     .start()
+///     .await?;
+/// let handle = worker.client().start(welcome, "Ada".into()).await?;
+/// assert_eq!(handle.output().await?, "Hello, Ada!");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a worker runs after `start`"]
 pub struct WorkerBuilder {
     store: Arc<dyn Store>,
@@ -90,11 +141,20 @@ impl WorkerBuilder {
     /// [`max_concurrent_activities`](Self::max_concurrent_activities), so that neither waits for the other.
     ///
     /// ```
-    /// # use durable_core::prelude::*;
+    /// use durable_core::prelude::*;
     /// # #[activity]
     /// # async fn charge(order: u64) -> Result<(), ActivityError> { Ok(()) }
-    /// # fn example() {
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let builder = Worker::builder(MemoryStore::new()).register(charge).activity_limit("charge", 4);
+    /// let worker = builder.start().await?;
+    /// # worker.shutdown().await?;
+    ///
+    /// // A name that nobody registers is refused.
+    /// let wrong = Worker::builder(MemoryStore::new()).activity_limit("chrage", 4).start().await;
+    /// assert!(wrong.err().is_some_and(|error| error.to_string().contains("chrage")));
+    /// # Ok(())
     /// # }
     /// ```
     ///

@@ -48,6 +48,31 @@ pub(crate) struct WorkerOptions {
 ///
 /// Dropping it stops it at once, like a crash that leaves nothing undone: what was running is taken up by
 /// the next worker. [`shutdown`](Self::shutdown) lets activities end first.
+///
+/// ```
+/// use durable_core::prelude::*;
+///
+/// #[activity]
+/// async fn greet(name: String) -> Result<String, ActivityError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// #[orchestrator]
+/// async fn welcome(ctx: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+///     Ok(ctx.call(greet, &name).await?)
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder(MemoryStore::new()).register(welcome).register(greet).start().await?;
+/// assert_eq!(worker.partitions().len(), 1);
+///
+/// let handle = worker.client().start(welcome, "Ada".into()).await?;
+/// assert_eq!(handle.output().await?, "Hello, Ada!");
+/// worker.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Worker {
     shared: Arc<Shared>,
     client: Client,
@@ -55,12 +80,40 @@ pub struct Worker {
 }
 
 /// Why a worker ended by itself.
+///
+/// ```
+/// use durable_core::WorkerFailed;
+/// use durable_core::prelude::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder(MemoryStore::new()).start().await?;
+/// let ended: Result<(), WorkerFailed> = worker.shutdown().await;
+/// assert_eq!(ended, Ok(())); // it did not end by itself
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the worker ended: {0}")]
 pub struct WorkerFailed(String);
 
 impl Worker {
     /// Puts a worker together.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder(MemoryStore::new())
+    ///     .max_concurrent_activities(16)
+    ///     .shutdown_timeout(secs(5))
+    ///     .start()
+    ///     .await?;
+    /// assert_eq!(worker.client().hub_name().as_str(), "default");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(store: impl Store) -> WorkerBuilder {
         WorkerBuilder::new(Arc::new(store))
     }
@@ -82,6 +135,26 @@ impl Worker {
     /// allows, writes what they caused, and leaves the hub. What has not ended by then is taken up by the
     /// next worker.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { ctx.sleep(millis(1)).await; Ok(()) }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = MemoryStore::new();
+    /// let worker = Worker::builder(store.clone()).register(nap).start().await?;
+    /// let client = worker.client();
+    /// let handle = client.start(nap, ()).id("nap-1").await?;
+    /// worker.shutdown().await?;
+    ///
+    /// // The next one takes up what was left.
+    /// let worker = Worker::builder(store).register(nap).start().await?;
+    /// worker.client().instance_of(nap, "nap-1")?.output().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`WorkerFailed`] where the worker had ended by itself before.
@@ -92,6 +165,21 @@ impl Worker {
 
     /// Returns when the worker has ended: never, unless something happens that no retry helps.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder(MemoryStore::new()).start().await?;
+    /// tokio::select! {
+    ///     ended = worker.ended() => panic!("{ended:?}"),
+    ///     () = async { /* what else this program does */ } => {}
+    /// }
+    /// worker.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`WorkerFailed`] says what happened.
@@ -100,6 +188,19 @@ impl Worker {
     }
 
     /// Runs until Ctrl-C (or SIGTERM), then shuts down. A second Ctrl-C ends at once.
+    ///
+    /// ```no_run
+    /// use durable_core::prelude::*;
+    /// # #[orchestrator]
+    /// # async fn nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { ctx.sleep(millis(1)).await; Ok(()) }
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let worker = Worker::builder(MemoryStore::new()).register(nap).start().await?;
+    ///     worker.run_until_interrupted().await?;
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
