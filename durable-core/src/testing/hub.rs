@@ -26,6 +26,28 @@ use crate::time::{from_utc, to_utc};
 /// a test is the same. Activities that are registered and not mocked really run, and take no virtual time.
 ///
 /// Use it in a plain `#[test]`, or in an async one: nothing of it is async.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::testing::TestHub;
+///
+/// #[activity]
+/// async fn greet(name: String) -> Result<String, ActivityError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// #[orchestrator]
+/// async fn greet_tomorrow(ctx: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+///     ctx.sleep(days(1)).await;
+///     Ok(ctx.call(greet, &name).await?)
+/// }
+///
+/// let hub = TestHub::new().register(greet_tomorrow).register(greet);
+/// let greeting = hub.start(greet_tomorrow, "Ada".into());
+/// assert_eq!(greeting.output().unwrap(), "Hello, Ada!");
+/// assert_eq!(hub.elapsed(), days(1));
+/// assert_eq!(hub.now().to_rfc3339(), "2025-01-02T00:00:00+00:00");
+/// ```
 pub struct TestHub {
     world: Rc<RefCell<World>>,
 }
@@ -55,6 +77,23 @@ impl TestHub {
     }
 
     /// Provides a state to the activities that have it as a [`State<T>`](crate::State) parameter.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    ///
+    /// #[activity]
+    /// async fn greet(State(greeting): State<String>) -> Result<String, ActivityError> {
+    ///     Ok(greeting)
+    /// }
+    /// # #[orchestrator]
+    /// # async fn welcome(ctx: OrchestrationContext) -> Result<String, OrchestrationError> {
+    /// #     Ok(ctx.call(greet, &()).await?)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(welcome).register(greet).state("Hello".to_string());
+    /// assert_eq!(hub.start(welcome, ()).output().unwrap(), "Hello");
+    /// ```
     #[must_use]
     pub fn state<T: Clone + Send + Sync + 'static>(self, state: T) -> Self {
         self.world().registry.state(state);
@@ -63,6 +102,23 @@ impl TestHub {
 
     /// Takes functions and states that were collected before, such as those of the real worker; they replace
     /// those added so far.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+    ///
+    /// /// What the real worker has.
+    /// fn registry() -> Registry {
+    ///     let mut registry = Registry::new();
+    ///     registry.register(double);
+    ///     registry
+    /// }
+    ///
+    /// let hub = TestHub::new().registry(registry());
+    /// assert_eq!(hub.start(double, 21).output().unwrap(), 42);
+    /// ```
     #[must_use]
     pub fn registry(self, registry: Registry) -> Self {
         self.world().registry = registry;
@@ -71,6 +127,24 @@ impl TestHub {
 
     /// Runs `mock` in the place of an activity. It sees which attempt it is, and may say how long it takes; its
     /// panics fail the test.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[activity]
+    /// # async fn charge(cents: u32) -> Result<String, ActivityError> { unimplemented!() }
+    /// # #[orchestrator]
+    /// # async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<String, OrchestrationError> {
+    /// #     Ok(ctx.call(charge, &cents).retry(RetryPolicy::fixed(minutes(1)).attempts(3)).await?)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(pay).mock(charge, |call, cents| match call.attempt() {
+    ///     1 => Err(ActivityError::new("Busy", "try again")),
+    ///     _ => Ok(format!("{cents} are paid")),
+    /// });
+    /// assert_eq!(hub.start(pay, 700).output().unwrap(), "700 are paid");
+    /// assert_eq!(hub.elapsed(), minutes(1));
+    /// ```
     #[must_use]
     pub fn mock<A, R>(self, _activity: A, mock: impl Fn(&MockCall, A::Input) -> R + 'static) -> Self
     where
@@ -82,6 +156,22 @@ impl TestHub {
     }
 
     /// The same for an activity that is called by its name.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    ///
+    /// #[orchestrator]
+    /// async fn sum(ctx: OrchestrationContext) -> Result<i64, OrchestrationError> {
+    ///     Ok(ctx.call_by_name("add", &(1, 2)).await?)
+    /// }
+    ///
+    /// let hub = TestHub::new().register(sum).mock_by_name("add", |_call, input| {
+    ///     let (a, b): (i64, i64) = input.to()?;
+    ///     Ok(Payload::of(&(a + b))?)
+    /// });
+    /// assert_eq!(hub.start(sum, ()).output().unwrap(), 3);
+    /// ```
     #[must_use]
     pub fn mock_by_name(
         self,
@@ -139,6 +229,21 @@ impl TestHub {
     }
 
     /// The same for a child that is started by its orchestrator's name.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    ///
+    /// #[orchestrator]
+    /// async fn place_order(ctx: OrchestrationContext) -> Result<String, OrchestrationError> {
+    ///     Ok(ctx.child_by_name("Ship", &7).await?)
+    /// }
+    ///
+    /// let hub = TestHub::new().register(place_order).mock_child_by_name("Ship", |_child, parcel| {
+    ///     Ok(Payload::of(&format!("receipt {}", parcel.json()))?)
+    /// });
+    /// assert_eq!(hub.start(place_order, ()).output().unwrap(), "receipt 7");
+    /// ```
     #[must_use]
     pub fn mock_child_by_name(
         self,
@@ -153,6 +258,13 @@ impl TestHub {
     }
 
     /// Sets the clock before anything was started.
+    ///
+    /// ```
+    /// use durable_core::testing::TestHub;
+    ///
+    /// let leap_day = "2028-02-29T12:00:00Z".parse().unwrap();
+    /// assert_eq!(TestHub::new().starting_at(leap_day).now(), leap_day);
+    /// ```
     #[must_use]
     pub fn starting_at(self, time: DateTime<Utc>) -> Self {
         {
@@ -192,6 +304,18 @@ impl TestHub {
     }
 
     /// Starts an orchestrator under an id. An ended instance of it is replaced.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<String, OrchestrationError> {
+    /// #     Ok(format!("receipt of {}", ctx.instance_id()))
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(place_order);
+    /// assert_eq!(hub.start_as("order-7", place_order, ()).output().unwrap(), "receipt of order-7");
+    /// ```
     ///
     /// # Panics
     ///
@@ -266,6 +390,21 @@ impl TestHub {
 
     /// An instance that something else started: a child, say.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn ship(_: OrchestrationContext, parcel: u32) -> Result<u32, OrchestrationError> { Ok(parcel) }
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<u32, OrchestrationError> {
+    /// #     Ok(ctx.child(ship, &7).id("parcel-7").await?)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(place_order).register(ship);
+    /// hub.start(place_order, ()).output().unwrap();
+    /// assert_eq!(hub.instance("parcel-7").status().name(), "ship");
+    /// ```
+    ///
     /// # Panics
     ///
     /// If the id breaks a rule of [`InstanceId`].
@@ -275,6 +414,22 @@ impl TestHub {
     }
 
     /// The children of this orchestrator that were begun, in that order, mocked ones included.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn ship(_: OrchestrationContext, parcel: u32) -> Result<u32, OrchestrationError> { Ok(parcel) }
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<Vec<u32>, OrchestrationError> {
+    /// #     Ok(ctx.try_join_all([7, 8].iter().map(|parcel| ctx.child(ship, parcel))).await?)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(place_order).register(ship);
+    /// hub.start(place_order, ()).output().unwrap();
+    /// let parcels: Vec<u32> = hub.children(ship).iter().map(|child| child.output().unwrap()).collect();
+    /// assert_eq!(parcels, [7, 8]);
+    /// ```
     pub fn children<O: Orchestrator>(&self, _orchestrator: O) -> Vec<TestInstance<O::Output>> {
         let world = self.world();
         let of_it = world.children.iter().filter(|(name, _)| **name == *O::NAME);
@@ -282,6 +437,25 @@ impl TestHub {
     }
 
     /// Lets so much time pass, with all that happens in it.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[activity]
+    /// # async fn clean_up(day: u32) -> Result<(), ActivityError> { Ok(()) }
+    ///
+    /// #[orchestrator]
+    /// async fn every_day(ctx: OrchestrationContext, day: u32) -> Result<(), OrchestrationError> {
+    ///     ctx.call(clean_up, &day).await?;
+    ///     ctx.sleep(days(1)).await;
+    ///     return ctx.continue_as_new(&(day + 1));
+    /// }
+    ///
+    /// let hub = TestHub::new().register(every_day).register(clean_up);
+    /// hub.start(every_day, 1);
+    /// hub.advance(days(6));
+    /// assert_eq!(hub.calls(clean_up).len(), 7);
+    /// ```
     ///
     /// # Panics
     ///
@@ -294,6 +468,23 @@ impl TestHub {
     }
 
     /// Lets time pass until nothing happens by itself any more: all that is left waits for the test.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    /// #     ctx.sleep(hours(1)).await;
+    /// #     Ok(ctx.wait_event("approved").await?)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(place_order);
+    /// let order = hub.start(place_order, ());
+    /// hub.run(); // until it waits for its approval
+    /// assert_eq!(hub.elapsed(), hours(1));
+    /// order.raise_event("approved", &());
+    /// order.output().unwrap();
+    /// ```
     ///
     /// # Panics
     ///
@@ -308,11 +499,48 @@ impl TestHub {
 
     /// The worker dies and another takes its place: what is not stored is gone, and orchestrators are rebuilt by
     /// replay. Attempts that ran begin again.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[activity]
+    /// # async fn charge(cents: u32) -> Result<u32, ActivityError> { Ok(cents) }
+    /// # #[orchestrator]
+    /// # async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
+    /// #     let paid = ctx.call(charge, &cents).await?;
+    /// #     ctx.sleep(hours(1)).await;
+    /// #     Ok(paid)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(pay).register(charge);
+    /// let payment = hub.start(pay, 700);
+    /// hub.advance(minutes(10));
+    /// hub.restart_worker();
+    /// assert_eq!(payment.output().unwrap(), 700);
+    /// assert_eq!(hub.calls(charge).len(), 1); // what is recorded is not done again
+    /// ```
     pub fn restart_worker(&self) {
         self.world().lose_memory();
     }
 
     /// The attempts of an activity, in the order in which they began.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[activity]
+    /// # async fn charge(cents: u32) -> Result<u32, ActivityError> { Ok(cents) }
+    /// # #[orchestrator]
+    /// # async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
+    /// #     Ok(ctx.call(charge, &cents).await?)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(pay).register(charge);
+    /// hub.start(pay, 700).output().unwrap();
+    /// hub.start(pay, 800).output().unwrap();
+    /// let charged: Vec<u32> = hub.calls(charge).into_iter().map(|call| call.input).collect();
+    /// assert_eq!(charged, [700, 800]);
+    /// ```
     ///
     /// # Panics
     ///

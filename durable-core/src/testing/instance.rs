@@ -21,6 +21,28 @@ use crate::error::OrchestrationError;
 pub(super) const EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// An instance that a test started or names.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::testing::TestHub;
+///
+/// #[orchestrator]
+/// async fn place_order(ctx: OrchestrationContext, item: String) -> Result<String, OrchestrationError> {
+///     ctx.set_custom_status("waits for approval")?;
+///     let by: String = ctx.wait_event("approved").await?;
+///     Ok(format!("{item}, approved by {by}"))
+/// }
+///
+/// let order = TestHub::new().register(place_order).start(place_order, "a lamp".into());
+/// assert_eq!(order.id().as_str(), "test-1");
+/// assert_eq!(order.status().runtime_status(), RuntimeStatus::Running);
+/// assert_eq!(order.custom_status(), Some("waits for approval".to_string()));
+///
+/// order.raise_event("approved", "Ada");
+/// assert_eq!(order.output().unwrap(), "a lamp, approved by Ada");
+/// assert!(order.story().contains("approved"));
+/// assert!(!order.history().is_empty());
+/// ```
 pub struct TestInstance<T> {
     world: Rc<RefCell<World>>,
     id: InstanceId,
@@ -67,6 +89,19 @@ impl<T> TestInstance<T> {
 
     /// Raises an event, and lets the instance run as far as it comes without time passing.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn approve(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    /// #     Ok(ctx.wait_event("approved").await?)
+    /// # }
+    ///
+    /// let approval = TestHub::new().register(approve).start(approve, ());
+    /// approval.raise_event("approved", &true);
+    /// assert!(approval.status().has_ended());
+    /// ```
+    ///
     /// # Panics
     ///
     /// If the instance is not there or has ended, or the payload has no JSON form.
@@ -76,6 +111,23 @@ impl<T> TestInstance<T> {
     }
 
     /// Raises an event when so much more time has passed. If the instance has ended by then, it is dropped.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn approve(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    /// #     Ok(ctx.wait_event("approved").timeout(hours(24)).await?.unwrap_or(false))
+    /// # }
+    ///
+    /// // It waits for 24 hours at most.
+    /// let hub = TestHub::new().register(approve);
+    /// for (after, approved) in [(hours(23), true), (hours(25), false)] {
+    ///     let approval = hub.start(approve, ());
+    ///     approval.raise_event_after(after, "approved", &true);
+    ///     assert_eq!(approval.output().unwrap(), approved);
+    /// }
+    /// ```
     ///
     /// # Panics
     ///
@@ -92,6 +144,18 @@ impl<T> TestInstance<T> {
 
     /// Ends it from outside.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { ctx.sleep(days(1)).await; Ok(()) }
+    ///
+    /// let instance = TestHub::new().register(nap).start(nap, ());
+    /// instance.terminate("it is late");
+    /// let error = instance.output().unwrap_err();
+    /// assert_eq!((error.kind(), error.message()), ("Terminated", "it is late"));
+    /// ```
+    ///
     /// # Panics
     ///
     /// If it is not there or has ended.
@@ -103,6 +167,25 @@ impl<T> TestInstance<T> {
 
     /// Ends it from outside, with all its children: also those that would go on by themselves.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { ctx.sleep(days(1)).await; Ok(()) }
+    /// # #[orchestrator]
+    /// # async fn two_naps(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    /// #     ctx.child(nap, &()).detach()?;
+    /// #     ctx.sleep(days(1)).await;
+    /// #     Ok(())
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(two_naps).register(nap);
+    /// hub.start(two_naps, ()).terminate_tree("it is late");
+    /// hub.run();
+    /// let detached = hub.children(nap).remove(0);
+    /// assert_eq!(detached.status().runtime_status(), RuntimeStatus::Terminated);
+    /// ```
+    ///
     /// # Panics
     ///
     /// If it is not there or has ended.
@@ -113,6 +196,22 @@ impl<T> TestInstance<T> {
     }
 
     /// Holds it until it is resumed.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn take_nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { ctx.sleep(hours(1)).await; Ok(()) }
+    ///
+    /// let hub = TestHub::new().register(take_nap);
+    /// let nap = hub.start(take_nap, ());
+    /// nap.suspend();
+    /// hub.advance(hours(3));
+    /// assert_eq!(nap.status().runtime_status(), RuntimeStatus::Suspended);
+    /// nap.resume();
+    /// nap.output().unwrap();
+    /// assert_eq!(hub.elapsed(), hours(3));
+    /// ```
     ///
     /// # Panics
     ///
@@ -134,6 +233,26 @@ impl<T> TestInstance<T> {
 
     /// Repeats it without its failures, after it has failed.
     ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[activity]
+    /// # async fn ship(order: u32) -> Result<u32, ActivityError> { Ok(order) }
+    /// # #[orchestrator]
+    /// # async fn place_order(ctx: OrchestrationContext, order: u32) -> Result<u32, OrchestrationError> {
+    /// #     Ok(ctx.call(ship, &order).await?)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(place_order).mock(ship, |call, order| match call.number() {
+    ///     1 => Err(ActivityError::new("Closed", "nobody is in the warehouse")),
+    ///     _ => Ok(order),
+    /// });
+    /// let order = hub.start(place_order, 7);
+    /// assert!(order.output().unwrap_err().is("Closed"));
+    /// order.rewind();
+    /// assert_eq!(order.output().unwrap(), 7);
+    /// ```
+    ///
     /// # Panics
     ///
     /// If it is not there or has not failed.
@@ -152,12 +271,38 @@ impl<T> TestInstance<T> {
     }
 
     /// What happened to it, a line for each event, for people.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn take_nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { ctx.sleep(hours(1)).await; Ok(()) }
+    ///
+    /// let nap = TestHub::new().register(take_nap).start(take_nap, ());
+    /// nap.output().unwrap();
+    /// println!("{}", nap.story());
+    /// # assert!(nap.story().lines().count() > nap.history().len());
+    /// ```
     #[must_use]
     pub fn story(&self) -> String {
         self.world().story(&self.id)
     }
 
     /// Lets time pass until it ends, and returns what it came to.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    /// # #[orchestrator]
+    /// # async fn pay(_: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
+    /// #     if cents > 500 { return Err(OrchestrationError::new("CardDeclined", "over the limit")) }
+    /// #     Ok(cents)
+    /// # }
+    ///
+    /// let hub = TestHub::new().register(pay);
+    /// assert_eq!(hub.start(pay, 400).output().unwrap(), 400);
+    /// assert!(hub.start(pay, 700).output().unwrap_err().is("CardDeclined"));
+    /// ```
     ///
     /// # Errors
     ///

@@ -21,6 +21,29 @@ pub(super) const MOCK_OF_CHILD: &str = "the mock of child ";
 pub(super) type Mock = Rc<dyn Fn(&MockCall, Payload) -> Result<Payload, Failure>>;
 
 /// The attempt that a mock answers, or the child.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::testing::TestHub;
+/// # #[activity]
+/// # async fn price(item: String) -> Result<u32, ActivityError> { Ok(4_900) }
+/// # #[orchestrator]
+/// # async fn quote(ctx: OrchestrationContext, item: String) -> Result<u32, OrchestrationError> {
+/// #     Ok(ctx.call(price, &item).retry(RetryPolicy::fixed(minutes(1)).attempts(3)).timeout(minutes(2)).await?)
+/// # }
+///
+/// let hub = TestHub::new().register(quote).mock(price, |call, item| {
+///     assert_eq!((call.instance_id().as_str(), item.as_str()), ("test-1", "a lamp"));
+///     match call.attempt() {
+///         1 => call.takes(hours(1)), // too long: it fails after two minutes
+///         attempt => assert_eq!(call.number(), attempt),
+///     }
+///     assert!(call.now().to_rfc3339().starts_with("2025-01-01T00:0"));
+///     Ok::<_, ActivityError>(4_900)
+/// });
+/// assert_eq!(hub.start(quote, "a lamp".into()).output().unwrap(), 4_900);
+/// assert_eq!(hub.elapsed(), minutes(3));
+/// ```
 #[derive(Debug)]
 pub struct MockCall {
     instance: InstanceId,
@@ -117,6 +140,27 @@ pub(super) struct Begun {
 }
 
 /// One attempt of an activity, as a test looks at it.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::testing::TestHub;
+/// # #[activity]
+/// # async fn charge(cents: u32) -> Result<u32, ActivityError> { Ok(cents) }
+/// # #[orchestrator]
+/// # async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
+/// #     Ok(ctx.call(charge, &cents).retry(RetryPolicy::fixed(minutes(1)).attempts(3)).await?)
+/// # }
+///
+/// let hub = TestHub::new().register(pay).mock(charge, |call, cents| match call.attempt() {
+///     1 => Err(ActivityError::new("Busy", "try again")),
+///     _ => Ok(cents),
+/// });
+/// hub.start(pay, 700).output().unwrap();
+/// let [first, second] = &hub.calls(charge)[..] else { panic!("it is tried twice") };
+/// assert_eq!((first.input, first.error.as_deref()), (700, Some("Busy")));
+/// assert_eq!((second.attempt, second.began, &second.error), (2, minutes(1), &None));
+/// assert_eq!(second.to_string(), "700 by test-1, attempt 2");
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestCall<I> {
     /// The instance whose orchestrator made the call.

@@ -13,6 +13,23 @@ use crate::orchestration::silenced;
 use crate::registry::Registry;
 
 /// What a replay that went through says.
+///
+/// ```
+/// use durable_core::HistoryFile;
+/// use durable_core::prelude::*;
+/// use durable_core::testing::{TestHub, replay};
+/// # #[orchestrator]
+/// # async fn nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { ctx.sleep(hours(1)).await; Ok(()) }
+///
+/// # let hub = TestHub::new().register(nap);
+/// # let instance = hub.start(nap, ());
+/// # instance.output().unwrap();
+/// # let recorded = HistoryFile::new(instance.status().row().key(), instance.history());
+/// let mut registry = Registry::new();
+/// registry.register(nap);
+/// let replayed = replay(&recorded, &registry).unwrap();
+/// assert_eq!((replayed.events, replayed.input_differences), (recorded.events().len(), 0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replayed {
     /// Events that were replayed.
@@ -23,6 +40,34 @@ pub struct Replayed {
 }
 
 /// The code does not fit a history. Displays as the history with a mark where they part.
+///
+/// ```
+/// use durable_core::HistoryFile;
+/// use durable_core::prelude::*;
+/// use durable_core::testing::{TestHub, replay};
+///
+/// #[orchestrator(name = "nap")]
+/// async fn nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+///     ctx.sleep(hours(1)).await;
+///     Ok(())
+/// }
+///
+/// /// Changed code, that asks for something else.
+/// #[orchestrator(name = "nap")]
+/// async fn new_nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+///     Ok(ctx.call_by_name("lie_down", &()).await?)
+/// }
+///
+/// # let hub = TestHub::new().register(nap);
+/// # let instance = hub.start(nap, ());
+/// # instance.output().unwrap();
+/// # let recorded = HistoryFile::new(instance.status().row().key(), instance.history());
+/// let mut registry = Registry::new();
+/// registry.register(new_nap);
+/// let failed = replay(&recorded, &registry).unwrap_err();
+/// assert_eq!(failed.event(), Some(1));
+/// assert!(failed.to_string().contains("does not fit the code"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayFailed {
     at: Option<EventSeq>,
