@@ -6,6 +6,27 @@ use durable_machine::codec::DecodeError;
 use durable_machine::model::Fence;
 
 /// Why a store call failed. Each variant is a choice of the caller.
+///
+/// ```
+/// use durable_core::StoreError;
+/// use durable_core::prelude::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let first = Worker::builder(store.clone()).start().await?;
+/// // One worker at a time may hold this hub.
+/// let second = Worker::builder(store).start().await;
+/// let Err(durable_core::StartError::Store(error)) = second else { panic!("two workers") };
+/// match error {
+///     StoreError::HubInUse { pid } => assert_eq!(pid, Some(std::process::id())),
+///     StoreError::Busy { retry_after, .. } => tokio::time::sleep(retry_after).await,
+///     error => return Err(error.into()),
+/// }
+/// # drop(first);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Not applied, for a reason that passes by itself: locked, throttled, disk full. Try again after

@@ -41,6 +41,25 @@ pub(super) fn default_hub_name() -> HubName {
 /// It is the [`StoreModel`] behind a lock, so it keeps every rule of a store exactly. All its futures but
 /// `changed` are ready at their first poll. One worker at a time may hold it, as with a file, unless it is
 /// [`shared`](Self::shared).
+///
+/// ```
+/// use durable_core::prelude::*;
+/// # #[orchestrator]
+/// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let worker = Worker::builder(store.clone()).register(double).start().await?;
+/// worker.client().start(double, 21).id("d-1").await?.wait().await?;
+/// worker.shutdown().await?;
+///
+/// // What was stored is there as long as a clone is.
+/// let status = Client::new(store).status("d-1").await?.unwrap();
+/// assert_eq!(status.output::<u32>()?, Some(42));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     shared: Arc<Mutex<Shared>>,
@@ -82,6 +101,17 @@ impl MemoryStore {
     }
 
     /// The same, empty, with this many partitions; at least one.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder(MemoryStore::new().with_partitions(4)).start().await?;
+    /// assert_eq!(worker.partitions().len(), 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_partitions(self, partitions: u16) -> Self {
         let hub = HubInfo { partitions: partitions.max(1), ..self.hub };
@@ -89,6 +119,21 @@ impl MemoryStore {
     }
 
     /// The same, for several workers at a time, as on storage that many machines reach.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::store::Sharing;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sharing = Sharing { lease: secs(10), visibility: secs(30) };
+    /// let store = MemoryStore::new().with_partitions(4).shared(sharing);
+    /// let first = Worker::builder(store.clone()).start().await?;
+    /// let second = Worker::builder(store).start().await?; // two at a time
+    /// # drop((first, second));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn shared(self, sharing: Sharing) -> Self {
         Self { sharing: Some(sharing), ..self }

@@ -34,6 +34,23 @@ pub use memory::MemoryStore;
 pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// Storage of a task hub.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::store::Store;
+///
+/// /// Works with every store.
+/// async fn start(store: impl Store) -> Result<Worker, durable_core::StartError> {
+///     Worker::builder(store).start().await
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = start(MemoryStore::new()).await?;
+/// assert_eq!(worker.partitions().len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Store: PartitionStore + HubStore + Fleet {}
 
 impl<T: PartitionStore + HubStore + Fleet> Store for T {}
@@ -48,6 +65,20 @@ impl<T: PartitionStore + HubStore + Fleet> Store for T {}
 /// - What a commit purges nobody sees any more: no status, list, count, history or load. It is not there in part at
 ///   any time, and a start that was accepted under its id stays. What is left of it goes by itself.
 /// - Reads hold whole rows only; a row that cannot be read is [`StoreError::Corrupt`] and hides no other.
+///
+/// ```
+/// use durable_core::MemoryStore;
+/// use durable_core::machine::model::PartitionId;
+/// use durable_core::store::PartitionStore;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let store = MemoryStore::new();
+/// let first = store.open(PartitionId(0)).await?;
+/// let second = store.open(PartitionId(0)).await?; // another worker takes over
+/// assert!(second.fence > first.fence);
+/// # Ok::<(), durable_core::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[async_trait]
 pub trait PartitionStore: Send + Sync + 'static {
     /// What one commit may hold, and how messages arrive.
@@ -93,6 +124,19 @@ pub trait PartitionStore: Send + Sync + 'static {
 }
 
 /// What clients need, in the worker's process or in any other.
+///
+/// ```
+/// use durable_core::store::HubStore;
+/// use durable_core::{InstanceId, MemoryStore};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let store = MemoryStore::new();
+/// let nobody = InstanceId::new("nobody").unwrap();
+/// assert!(store.status(&nobody).await?.is_none());
+/// assert!(store.counts().await?.is_empty());
+/// # Ok::<(), durable_core::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[async_trait]
 pub trait HubStore: Send + Sync + 'static {
     /// Name and partition count of the hub.
@@ -145,6 +189,14 @@ pub trait HubStore: Send + Sync + 'static {
 }
 
 /// Which hub a store holds.
+///
+/// ```
+/// use durable_core::MemoryStore;
+/// use durable_core::store::HubStore;
+///
+/// let hub = MemoryStore::new().with_partitions(4).hub();
+/// assert_eq!((hub.name.as_str(), hub.partitions), ("default", 4));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubInfo {
     /// Its name.
@@ -154,6 +206,21 @@ pub struct HubInfo {
 }
 
 /// Membership of workers, and activities that are offered to whichever worker has room.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::store::Fleet;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// assert!(store.members().await?.is_empty());
+/// let worker = Worker::builder(store.clone()).start().await?;
+/// assert_eq!(store.members().await?[0].pid, std::process::id());
+/// # worker.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Fleet: Send + Sync + 'static {
     /// How several workers share the hub; `None` where one at a time holds all of it. Without sharing
@@ -213,6 +280,15 @@ pub trait Fleet: Send + Sync + 'static {
 }
 
 /// How several workers share a hub.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::store::{Fleet, Sharing};
+///
+/// let sharing = Sharing { lease: secs(10), visibility: secs(30) };
+/// assert_eq!(MemoryStore::new().shared(sharing).sharing(), Some(sharing));
+/// assert_eq!(MemoryStore::new().sharing(), None); // one worker at a time
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharing {
     /// A worker whose beat did not rise for this long is dead. It beats three times as often.
@@ -222,6 +298,19 @@ pub struct Sharing {
 }
 
 /// What became of a renewal.
+///
+/// ```
+/// use durable_core::store::Renewal;
+///
+/// /// Whether an attempt of a taken offer goes on.
+/// fn goes_on(renewal: Renewal) -> bool {
+///     match renewal {
+///         Renewal::Renewed => true,
+///         Renewal::Lost | Renewal::Withdrawn => false,
+///     }
+/// }
+/// assert!(goes_on(Renewal::Renewed) && !goes_on(Renewal::Withdrawn));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
     /// The offer is still this taker's.
@@ -233,6 +322,24 @@ pub enum Renewal {
 }
 
 /// One start of a worker process.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::store::Fleet;
+/// # #[orchestrator]
+/// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let worker = Worker::builder(store.clone()).register(double).build("1.4.0").start().await?;
+/// let members = store.members().await?;
+/// assert_eq!(members[0].orchestrators, ["double"]);
+/// assert_eq!(members[0].build.as_deref(), Some("1.4.0"));
+/// # drop(worker);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// New for each start.
@@ -263,6 +370,19 @@ pub struct Member {
 }
 
 /// An offer that this worker took.
+///
+/// ```
+/// use durable_core::machine::model::WorkerId;
+/// use durable_core::prelude::*;
+/// use durable_core::store::{Fleet, TakenWork};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let worker = WorkerId(uuid::Uuid::new_v4());
+/// let taken: Vec<TakenWork> = MemoryStore::new().take(worker, 10, secs(30)).await?;
+/// assert!(taken.is_empty()); // nobody offers anything
+/// # Ok::<(), durable_core::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TakenWork {
     /// What to do.

@@ -63,6 +63,21 @@ const POLL_BUSY: Duration = Duration::from_millis(20);
 const POLL_IDLE: Duration = Duration::from_millis(250);
 
 /// How a hub is opened.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// use durable_core::{HubName, SqliteOptions};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.db");
+/// let options = SqliteOptions { hub: HubName::new("orders")?, ..SqliteOptions::default() };
+/// let store = SqliteStore::open_with(&path, options.clone())?;
+/// assert_eq!(Client::new(store).hub_name(), options.hub);
+///
+/// // A hub keeps its name.
+/// assert!(SqliteStore::open(&path).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteOptions {
     /// Name of the hub; must be the one that it was created with.
@@ -94,6 +109,26 @@ impl Default for SqliteOptions {
 ///
 /// What was answered is on the disk (`synchronous=FULL`). Beside the file stand its WAL (`-wal`, `-shm`),
 /// which belong to it, and a lock file (`.lock`), which says who the worker is.
+///
+/// ```
+/// use durable_core::prelude::*;
+/// # #[orchestrator]
+/// # async fn double(_: OrchestrationContext, number: u32) -> Result<u32, OrchestrationError> { Ok(2 * number) }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("orders.db");
+/// let worker = Worker::builder(SqliteStore::open(&path)?).register(double).start().await?;
+/// worker.client().start(double, 21).id("d-1").await?.wait().await?;
+/// worker.shutdown().await?;
+///
+/// // Another time, perhaps in another process:
+/// let client = Client::new(SqliteStore::open(&path)?);
+/// assert_eq!(client.status("d-1").await?.unwrap().output::<u32>()?, Some(42));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -113,6 +148,17 @@ struct Inner {
 
 impl SqliteStore {
     /// Opens the hub `default` with one partition, and creates it where the file does not exist.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("orders.db");
+    /// let store = SqliteStore::open(&path)?;
+    /// assert!(path.exists());
+    /// # drop(store);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -154,6 +200,21 @@ impl SqliteStore {
 
     /// Copies the hub, while it is in use, to a file that must not exist yet. The copy is one consistent
     /// state and opens like any hub.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (path, copy) = (folder.path().join("orders.db"), folder.path().join("copy.db"));
+    /// let store = SqliteStore::open(path)?;
+    /// Client::new(store.clone()).start_by_name("order", &7).id("order-7").await?;
+    /// store.backup_to(&copy).await?;
+    /// assert!(Client::new(SqliteStore::open(&copy)?).status("order-7").await?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
