@@ -19,6 +19,25 @@ pub(super) const RPC_PATH: &str = "/durabletask";
 impl ManagementApi {
     /// The routes, to be nested under any path:
     /// `.nest("/runtime/webhooks/durabletask", api.router())`.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = ManagementApi::new(Client::new(MemoryStore::new()));
+    /// let app: Router = Router::new().nest("/durable", api.router());
+    ///
+    /// let nobody = Request::get("/durable/instances/nobody").header("host", "localhost").body(Body::empty())?;
+    /// assert_eq!(app.oneshot(nobody).await?.status(), StatusCode::NOT_FOUND);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         self.mounted(Mount::Public)
     }
@@ -27,6 +46,27 @@ impl ManagementApi {
     /// larger bodies are taken, and only requests that name a loopback host are served. Links in its answers lead
     /// to the [`path`](super::ManagementApiBuilder::path) of the other routes, with the first key. Nest it only
     /// where no other machine gets through: `.nest("/durabletask", api.rpc_router())`.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = ManagementApi::builder(Client::new(MemoryStore::new())).key("secret").build()?;
+    /// let app: Router = Router::new().nest("/durabletask", api.rpc_router());
+    ///
+    /// // From this machine no key is asked for.
+    /// let list = |host| Request::get("/durabletask/instances").header("host", host).body(Body::empty());
+    /// assert_eq!(app.clone().oneshot(list("127.0.0.1:7071")?).await?.status(), StatusCode::OK);
+    /// assert_ne!(app.oneshot(list("example.org")?).await?.status(), StatusCode::OK);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn rpc_router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         self.mounted(Mount::Rpc)
     }
@@ -37,6 +77,24 @@ impl ManagementApi {
     /// own](super::ManagementApiBuilder::rpc_port).
     ///
     /// Other routes go in front of it: `Router::new().route(…).fallback_service(api.app(address)?)`.
+    ///
+    /// ```
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::new(MemoryStore::new());
+    /// let api = ManagementApi::new(client.clone());
+    /// assert!(api.app("127.0.0.1:7071".parse()?).is_ok());
+    ///
+    /// // Whom other machines reach needs a key.
+    /// assert!(api.app("0.0.0.0:7071".parse()?).is_err());
+    /// let api = ManagementApi::builder(client).key("secret").build()?;
+    /// assert!(api.app("0.0.0.0:7071".parse()?).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

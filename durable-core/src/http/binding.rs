@@ -19,6 +19,26 @@ const PLACEHOLDER: &str = "INSTANCEID";
 /// of `DurableOrchestrationClient(…)`, in JavaScript the object behind `durableClient`.
 ///
 /// It holds the key, so [`Debug`] prints the hub only.
+///
+/// ```
+/// use durable_core::http::ManagementApi;
+/// use durable_core::prelude::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let api = ManagementApi::builder(Client::new(MemoryStore::new()));
+/// let api = api.listen("127.0.0.1:7071".parse()?).key("secret").build()?;
+/// let binding = api.client_binding();
+/// assert_eq!(binding.task_hub_name, "default");
+/// assert_eq!(binding.base_url, "http://127.0.0.1:7071/runtime/webhooks/durabletask");
+/// assert_eq!(binding.required_query_string_parameters, "code=secret");
+/// assert_eq!(binding.rpc_base_url, "http://127.0.0.1:7071/durabletask/");
+///
+/// let wire = serde_json::to_value(&binding)?; // for the library
+/// assert_eq!(wire["managementUrls"]["id"], "INSTANCEID");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientBinding {
@@ -37,6 +57,15 @@ pub struct ClientBinding {
 }
 
 /// How instances are started: URLs with `{functionName}` and `[/{instanceId}]` to be replaced.
+///
+/// ```
+/// use durable_core::http::ManagementApi;
+/// use durable_core::prelude::*;
+///
+/// let api = ManagementApi::new(Client::new(MemoryStore::new()));
+/// let urls = api.client_binding().creation_urls;
+/// assert!(urls.create_new_instance_post_uri.contains("/orchestrators/{functionName}[/{instanceId}]"));
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreationUrls {

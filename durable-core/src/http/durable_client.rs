@@ -27,6 +27,44 @@ use crate::{Client, ClientError};
 /// The links in these answers begin with the [public URL](super::ManagementApiBuilder::public_url), or with the
 /// request's own host, and have the first key: give them to those only who may use the whole hub. Those of
 /// [`signed`](Self::signed) are for one instance each.
+///
+/// ```
+/// use axum::Router;
+/// use axum::body::Body;
+/// use axum::http::{Request, StatusCode};
+/// use axum::response::Response;
+/// use axum::routing::post;
+/// use durable_core::http::{DurableClient, ManagementApi};
+/// use durable_core::prelude::*;
+/// use tower::ServiceExt;
+///
+/// #[orchestrator]
+/// async fn place_order(_: OrchestrationContext, item: String) -> Result<String, OrchestrationError> {
+///     Ok(format!("{item} is placed"))
+/// }
+///
+/// /// Starts, and says where to look.
+/// async fn order(client: DurableClient, item: String) -> Response {
+///     match client.start(place_order, item).id("order-7").await {
+///         Ok(handle) => client.create_check_status_response(handle.id()),
+///         Err(error) => client.refusal(error),
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+/// let api = ManagementApi::new(worker.client());
+/// let app = Router::new().route("/orders", post(order)).with_state(api);
+///
+/// let placed = Request::post("/orders").header("host", "localhost:7071").body(Body::from("a lamp"))?;
+/// let answer = app.oneshot(placed).await?;
+/// assert_eq!(answer.status(), StatusCode::ACCEPTED);
+/// let link = answer.headers()["location"].to_str()?;
+/// assert!(link.starts_with("http://localhost:7071/runtime/webhooks/durabletask/instances/order-7"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct DurableClient {
     api: ManagementApi,
@@ -36,6 +74,15 @@ pub struct DurableClient {
 }
 
 /// How [`DurableClient::wait_for_completion_or_create_check_status_response`] waits.
+///
+/// ```
+/// use durable_core::http::WaitOptions;
+/// use durable_core::prelude::*;
+///
+/// let options = WaitOptions::default().timeout(secs(3)).failure_is_500();
+/// assert_eq!((options.timeout, options.failure_is_500), (secs(3), true));
+/// assert_eq!(WaitOptions::default().timeout, secs(10));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaitOptions {
@@ -110,6 +157,25 @@ impl DurableClient {
 
     /// The links of an instance.
     ///
+    /// ```
+    /// use axum::http::Request;
+    /// use axum::extract::FromRequestParts;
+    /// use durable_core::http::{DurableClient, ManagementApi};
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = ManagementApi::new(Client::new(MemoryStore::new()));
+    /// # let (mut parts, ()) = Request::get("/").header("host", "localhost:7071").body(())?.into_parts();
+    /// # let client = DurableClient::from_request_parts(&mut parts, &api).await?;
+    /// // `client` is a handler's parameter.
+    /// let links = client.check_status_payload("order-7")?;
+    /// assert_eq!(links.id, "order-7");
+    /// assert!(links.terminate_post_uri.contains("/instances/order-7/terminate?reason={text}"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ClientError::InvalidId`] where no instance can have that id.
@@ -133,6 +199,39 @@ impl DurableClient {
     /// Waits for the instance: 200 with its output when it has completed, its status when it has ended
     /// otherwise, and the answer of [`create_check_status_response`](Self::create_check_status_response) when
     /// it takes longer, or does not exist.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use axum::response::Response;
+    /// use axum::routing::get;
+    /// use durable_core::http::{DurableClient, ManagementApi, WaitOptions};
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    /// # #[orchestrator]
+    /// # async fn place_order(_: OrchestrationContext, item: String) -> Result<String, OrchestrationError> {
+    /// #     Ok(format!("{item} is placed"))
+    /// # }
+    ///
+    /// async fn wait(client: DurableClient) -> Response {
+    ///     let options = WaitOptions::default().timeout(secs(5));
+    ///     client.wait_for_completion_or_create_check_status_response("order-7", options).await
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// let client = worker.client();
+    /// client.start(place_order, "a lamp".into()).id("order-7").await?;
+    /// let app = Router::new().route("/wait", get(wait)).with_state(ManagementApi::new(client));
+    /// let answer = app.oneshot(Request::get("/wait").body(Body::empty())?).await?;
+    /// assert_eq!(answer.status(), StatusCode::OK);
+    /// let body = axum::body::to_bytes(answer.into_body(), 1024).await?;
+    /// assert_eq!(body, "\"a lamp is placed\"");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn wait_for_completion_or_create_check_status_response(
         &self,
         id: impl IntoInstanceId,
@@ -159,6 +258,24 @@ impl DurableClient {
 
     /// The answer of the management API to a call of the client that failed: 404 for an instance that is not
     /// there, 409 for one that is active, 503 for a busy storage, and so on.
+    ///
+    /// ```
+    /// use axum::extract::FromRequestParts;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::{DurableClient, ManagementApi};
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = ManagementApi::new(Client::new(MemoryStore::new()));
+    /// # let (mut parts, ()) = Request::get("/").body(())?.into_parts();
+    /// # let client = DurableClient::from_request_parts(&mut parts, &api).await?;
+    /// // `client` is a handler's parameter.
+    /// let error = client.instance("nobody")?.terminate("stop").await.unwrap_err();
+    /// assert_eq!(client.refusal(error).status(), StatusCode::NOT_FOUND);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn refusal(&self, error: ClientError) -> Response {
         sealed(Refusal::from(error).into_response())

@@ -44,6 +44,26 @@ impl ManagementApi {
     /// `/healthz` is 200 while the program answers at all. `/readyz` is 200 while the storage can be reached and
     /// every loop of the worker in this process runs, and 503 otherwise. `/metrics` asks for the key where there
     /// is one, and counts the instances by their status.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder(MemoryStore::new()).start().await?;
+    /// let app: Router = ManagementApi::new(worker.client()).health();
+    /// for path in ["/healthz", "/readyz", "/metrics"] {
+    ///     let ask = Request::get(path).header("host", "localhost").body(Body::empty())?;
+    ///     assert_eq!(app.clone().oneshot(ask).await?.status(), StatusCode::OK);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn health<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         Router::new()
             .route("/healthz", get(async || told(StatusCode::OK, "ok", None)).fallback(nothing))

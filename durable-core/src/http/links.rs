@@ -22,6 +22,17 @@ const CHECK_AGAIN: HeaderValue = HeaderValue::from_static("10");
 ///
 /// `{eventName}` in [`send_event_post_uri`](Self::send_event_post_uri) and `{text}` in those that take a
 /// reason stand there to be replaced. Links hold the key or token that opens them, so [`Debug`] prints the id only.
+///
+/// ```
+/// use durable_core::http::{CheckStatusPayload, ManagementApi};
+/// use durable_core::prelude::*;
+///
+/// let api = ManagementApi::builder(Client::new(MemoryStore::new())).key("secret").build()?;
+/// let links: CheckStatusPayload = api.client_binding().management_urls;
+/// assert!(links.status_query_get_uri.ends_with("&code=secret"));
+/// assert!(!format!("{links:?}").contains("secret"));
+/// # Ok::<(), durable_core::http::InvalidSetting>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckStatusPayload {

@@ -82,6 +82,37 @@ use settings::Settings;
 ///
 /// It is reached by [`router`](Self::router), which is nested anywhere; by [`app`](Self::app), which has it
 /// under its path in any casing, with what belongs to it; and in handlers by [`DurableClient`].
+///
+/// ```
+/// use axum::body::Body;
+/// use axum::http::{Request, StatusCode};
+/// use durable_core::http::ManagementApi;
+/// use durable_core::prelude::*;
+/// use tower::ServiceExt;
+///
+/// #[orchestrator]
+/// async fn greet(_: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder(MemoryStore::new()).register(greet).start().await?;
+/// let api = ManagementApi::builder(worker.client()).key("secret").build()?;
+/// let app = api.app("127.0.0.1:7071".parse()?)?;
+///
+/// let start = Request::post("/runtime/webhooks/durabletask/orchestrators/greet?code=secret")
+///     .header("host", "localhost:7071")
+///     .body(Body::from("\"Ada\""))?;
+/// assert_eq!(app.clone().oneshot(start).await?.status(), StatusCode::ACCEPTED);
+///
+/// let without_key = Request::post("/runtime/webhooks/durabletask/orchestrators/greet")
+///     .header("host", "localhost:7071")
+///     .body(Body::from("\"Ada\""))?;
+/// assert_eq!(app.oneshot(without_key).await?.status(), StatusCode::UNAUTHORIZED);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ManagementApi {
     client: Client,
@@ -90,6 +121,14 @@ pub struct ManagementApi {
 
 impl ManagementApi {
     /// With every setting at its default: no key, for requests that name a loopback host.
+    ///
+    /// ```
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    ///
+    /// let api = ManagementApi::new(Client::new(MemoryStore::new()));
+    /// assert_eq!(api.client().hub_name().as_str(), "default");
+    /// ```
     ///
     /// # Panics
     ///
@@ -100,6 +139,15 @@ impl ManagementApi {
     }
 
     /// To be put together.
+    ///
+    /// ```
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    ///
+    /// let client = Client::new(MemoryStore::new());
+    /// let api = ManagementApi::builder(client).key("secret").default_version("2").build()?;
+    /// # Ok::<(), durable_core::http::InvalidSetting>(())
+    /// ```
     pub fn builder(client: Client) -> ManagementApiBuilder {
         ManagementApiBuilder::new(client)
     }

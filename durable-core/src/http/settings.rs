@@ -29,6 +29,15 @@ const SECRETS_MAX: usize = 2;
 const SECRET_BYTES_MIN: usize = 32;
 
 /// What the API takes at most.
+///
+/// ```
+/// use durable_core::http::HttpLimits;
+/// use durable_core::prelude::*;
+///
+/// let limits = HttpLimits::default();
+/// assert_eq!((limits.body_bytes, limits.page), (1024 * 1024, 1000));
+/// assert_eq!((limits.body_time, limits.wait), (secs(30), hours(1)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpLimits {
@@ -82,6 +91,14 @@ impl Default for HttpLimits {
 }
 
 /// A setting that makes no sense, or would be unsafe.
+///
+/// ```
+/// use durable_core::http::ManagementApi;
+/// use durable_core::prelude::*;
+///
+/// let wrong = ManagementApi::builder(Client::new(MemoryStore::new())).public_url("example.org").build();
+/// assert!(wrong.unwrap_err().to_string().contains("is not http(s)://host"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSetting(String);
@@ -93,6 +110,25 @@ impl InvalidSetting {
 }
 
 /// Collects the settings of a [`ManagementApi`]. Every one has a default.
+///
+/// ```
+/// use durable_core::http::ManagementApi;
+/// use durable_core::prelude::*;
+///
+/// let client = Client::new(MemoryStore::new());
+/// let api = ManagementApi::builder(client)
+///     .path("/durable")
+///     .public_url("https://example.org/durable")
+///     .key("the new one")
+///     .key("the old one")
+///     .orchestrators(["place_order", "Ship"])
+///     .limits(|limits| limits.page = 200)
+///     .build()?;
+/// let binding = api.client_binding();
+/// assert_eq!(binding.base_url, "https://example.org/durable");
+/// assert_eq!(binding.required_query_string_parameters, "code=the%20new%20one");
+/// # Ok::<(), durable_core::http::InvalidSetting>(())
+/// ```
 #[must_use = "an API serves after `build`"]
 pub struct ManagementApiBuilder {
     client: Client,
@@ -163,6 +199,16 @@ impl ManagementApiBuilder {
     ///
     /// Without it links lead to the host that a request names, if that is a loopback one or the
     /// [`listen`](Self::listen) address, and to the listen address otherwise.
+    ///
+    /// ```
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    ///
+    /// let client = Client::new(MemoryStore::new());
+    /// let api = ManagementApi::builder(client).public_url("https://example.org/durable").build()?;
+    /// assert_eq!(api.client_binding().base_url, "https://example.org/durable");
+    /// # Ok::<(), durable_core::http::InvalidSetting>(())
+    /// ```
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
         self.public_url = Some(url.into());
         self
@@ -187,6 +233,27 @@ impl ManagementApiBuilder {
     ///
     /// Without a key only requests that name a host of this server are served: a page of another site cannot
     /// reach it under a name of its own.
+    ///
+    /// ```
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = ManagementApi::builder(Client::new(MemoryStore::new()));
+    /// let app = builder.key("the new one").key("the-old-one").build()?.app("127.0.0.1:7071".parse()?)?;
+    ///
+    /// let list = || Request::get("/runtime/webhooks/durabletask/instances").header("host", "localhost:7071");
+    /// let shown = list().header("x-functions-key", "the-old-one").body(Body::empty())?;
+    /// assert_eq!(app.clone().oneshot(shown).await?.status(), StatusCode::OK);
+    /// let none = list().body(Body::empty())?;
+    /// assert_eq!(app.oneshot(none).await?.status(), StatusCode::UNAUTHORIZED);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
@@ -198,12 +265,66 @@ impl ManagementApiBuilder {
     /// before go on. The first signs.
     ///
     /// Whoever knows it can make links to any instance of the hub.
+    ///
+    /// ```
+    /// use axum::extract::FromRequestParts;
+    /// use axum::http::Request;
+    /// use durable_core::http::{DurableClient, LinkRights, ManagementApi};
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = ManagementApi::builder(Client::new(MemoryStore::new()));
+    /// let api = builder.signing_secret("32 bytes or more that nobody knows").build()?;
+    /// # let (mut parts, ()) = Request::get("/").body(())?.into_parts();
+    /// # let client = DurableClient::from_request_parts(&mut parts, &api).await?;
+    /// // `client` is a handler's parameter.
+    /// let links = client.signed(LinkRights::READ, hours(1))?.check_status_payload("order-7")?;
+    /// assert!(links.status_query_get_uri.contains("token="));
+    ///
+    /// let short = ManagementApi::builder(Client::new(MemoryStore::new())).signing_secret("short");
+    /// assert!(short.build().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn signing_secret(mut self, secret: impl Into<Vec<u8>>) -> Self {
         self.secrets.push(secret.into());
         self
     }
 
     /// The clock by which signed links expire, for tests. Default the machine's.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::extract::FromRequestParts;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::{DurableClient, LinkRights, ManagementApi};
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::new(MemoryStore::new());
+    /// client.start_by_name("order", &7).id("order-7").await?;
+    /// let now = Arc::new(Mutex::new(chrono::Utc::now()));
+    /// let clock = { let now = now.clone(); move || *now.lock().unwrap() };
+    /// let builder = ManagementApi::builder(client).path("").key("secret").clock(clock);
+    /// let api = builder.signing_secret("32 bytes or more that nobody knows").build()?;
+    /// # let (mut parts, ()) = Request::get("/").header("host", "localhost").body(())?.into_parts();
+    /// # let handler = DurableClient::from_request_parts(&mut parts, &api).await?;
+    /// // `handler` is a handler's parameter.
+    /// let links = handler.signed(LinkRights::READ, hours(1))?.check_status_payload("order-7")?;
+    ///
+    /// let app: Router = api.router();
+    /// let look = || Request::get(&links.status_query_get_uri).header("host", "localhost").body(Body::empty());
+    /// assert_eq!(app.clone().oneshot(look()?).await?.status(), StatusCode::ACCEPTED);
+    /// *now.lock().unwrap() += hours(2);
+    /// assert_eq!(app.oneshot(look()?).await?.status(), StatusCode::UNAUTHORIZED);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn clock(mut self, now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         self.settings.clock = Arc::new(now);
         self
@@ -213,12 +334,52 @@ impl ManagementApiBuilder {
     ///
     /// By default the live workers of the hub are asked for their names, which takes any while there is no
     /// worker at all.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = ManagementApi::builder(Client::new(MemoryStore::new())).orchestrators(["greet"]).build()?;
+    /// let app: Router = api.router();
+    /// let start = |name: &str| {
+    ///     Request::post(format!("/orchestrators/{name}")).header("host", "localhost").body(Body::from("7"))
+    /// };
+    /// assert_eq!(app.clone().oneshot(start("greet")?).await?.status(), StatusCode::ACCEPTED);
+    /// assert_eq!(app.oneshot(start("other")?).await?.status(), StatusCode::BAD_REQUEST);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn orchestrators(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.settings.orchestrators = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
     /// The version of instances that are started without one. Default none.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::Request;
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::new(MemoryStore::new());
+    /// let app: Router = ManagementApi::builder(client.clone()).default_version("2").build()?.router();
+    /// let start = Request::post("/orchestrators/order/order-7").header("host", "localhost").body(Body::from("7"))?;
+    /// app.oneshot(start).await?;
+    /// assert_eq!(client.status("order-7").await?.unwrap().version(), Some("2"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn default_version(mut self, version: impl Into<String>) -> Self {
         self.settings.default_version = Some(version.into());
         self
@@ -239,6 +400,26 @@ impl ManagementApiBuilder {
 
     /// Text in the format of Prometheus that `/metrics` shows behind its own, such as what an exporter of the
     /// `metrics` crate renders.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::Request;
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = ManagementApi::builder(Client::new(MemoryStore::new()));
+    /// let app: Router = builder.metrics(|| "orders_open 7\n".into()).build()?.health();
+    /// let ask = Request::get("/metrics").header("host", "localhost").body(Body::empty())?;
+    /// let answer = app.oneshot(ask).await?;
+    /// let text = axum::body::to_bytes(answer.into_body(), 64 * 1024).await?;
+    /// assert!(String::from_utf8_lossy(&text).contains("orders_open 7\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn metrics(mut self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.settings.metrics = Some(Arc::new(text));
         self
@@ -247,10 +428,14 @@ impl ManagementApiBuilder {
     /// What is taken at most.
     ///
     /// ```
-    /// # use durable_core::prelude::*;
-    /// # use durable_core::http::ManagementApi;
-    /// # let client = Client::new(MemoryStore::new());
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    ///
+    /// let client = Client::new(MemoryStore::new());
     /// let api = ManagementApi::builder(client).limits(|limits| limits.waiting = 50).build()?;
+    ///
+    /// let client = api.client().clone();
+    /// assert!(ManagementApi::builder(client).limits(|limits| limits.page = 0).build().is_err());
     /// # Ok::<(), durable_core::http::InvalidSetting>(())
     /// ```
     pub fn limits(mut self, set: impl FnOnce(&mut HttpLimits)) -> Self {

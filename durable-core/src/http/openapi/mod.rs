@@ -30,6 +30,20 @@ impl ManagementApi {
     /// The OpenAPI 3.1 document of the routes, for the [public URL](super::ManagementApiBuilder::public_url) or the
     /// [listen](super::ManagementApiBuilder::listen) address, to be published as one likes. The routes themselves
     /// answer it under `openapi.json`, to those who have the key.
+    ///
+    /// ```
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let api = ManagementApi::new(Client::new(MemoryStore::new()));
+    /// let document: serde_json::Value = serde_json::from_str(&api.openapi())?;
+    /// assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    /// assert!(document["paths"].as_object().unwrap().len() > 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn openapi(&self) -> String {
         document(&self.settings.hosts.base(&Named::Nothing, &self.settings.path))
