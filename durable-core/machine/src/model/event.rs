@@ -16,6 +16,15 @@ use super::{
 };
 
 /// One entry of a history. Its position is given by the row that holds it.
+///
+/// ```
+/// # use durable_machine::model::{Event, EventKind, Payload, Timestamp};
+/// let is = EventKind::ExecutionCompleted { output: Payload::of(&42)? };
+/// let event = Event { at: Timestamp::from_micros(0), is };
+/// let EventKind::ExecutionCompleted { output } = &event.is else { unreachable!() };
+/// assert_eq!(output.to::<u32>()?, 42);
+/// # Ok::<(), durable_machine::model::InvalidPayload>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// The hub's clock when the event was recorded; never before the event in front of it.
@@ -117,6 +126,11 @@ impl ParentLink {
 
 /// What becomes of a child when nobody waits for it any more: its parent's execution has ended, also where the
 /// run continues as new, or its call was dropped.
+///
+/// ```
+/// # use durable_machine::model::ParentClose;
+/// assert_eq!(ParentClose::default(), ParentClose::Terminate);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ParentClose {
     /// It is terminated.
@@ -176,6 +190,15 @@ pub struct ChildCreated {
 ///
 /// New kinds may be added; a reader that does not know a kind holds the instance (see
 /// [`crate::codec`]). An existing kind is never changed in meaning.
+///
+/// ```
+/// # use durable_machine::model::{Event, EventKind};
+/// /// How many activities a history asked for.
+/// fn activities(history: &[Event]) -> usize {
+///     history.iter().filter(|event| matches!(event.is, EventKind::ActivityScheduled(_))).count()
+/// }
+/// assert_eq!(activities(&[]), 0);
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum EventKind {
     /// Arrival: the execution begins.

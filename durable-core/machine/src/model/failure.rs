@@ -5,6 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::{Payload, limits};
 
 /// Who or what made it fail.
+///
+/// ```
+/// # use durable_machine::model::{Failure, FailureClass};
+/// let failure = Failure::limit("the output is larger than 16 MiB");
+/// assert_eq!(failure.class, FailureClass::Limit);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureClass {
     /// The user's code returned an error.
@@ -28,6 +34,19 @@ pub enum FailureClass {
 }
 
 /// A failure: what `FailureDetails` shows in the management API.
+///
+/// ```
+/// # use durable_machine::model::{Failure, FailureClass};
+/// let cause = Failure::new(FailureClass::Timeout, "Timeout", "took longer than 30 s");
+/// let failure = Failure::new(FailureClass::Application, "NotPaid", "the bank does not answer")
+///     .caused_by(cause)
+///     .permanent();
+/// assert!(failure.permanent);
+/// assert_eq!(
+///     failure.to_string(),
+///     "NotPaid: the bank does not answer; caused by Timeout: took longer than 30 s"
+/// );
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Who or what made it fail.

@@ -10,6 +10,12 @@ use uuid::Uuid;
 use super::limits;
 
 /// A name or id that breaks the rules of its kind; the text says which rule.
+///
+/// ```
+/// # use durable_machine::model::HubName;
+/// let error = HubName::new("7").unwrap_err();
+/// assert!(error.to_string().contains("3 to 45 letters and digits"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(String);
@@ -42,6 +48,13 @@ number! {
     ///
     /// It is the start's time in microseconds, raised above the previous run's number where there is
     /// one. Being a time and not a counter, it needs no row that outlives a purge.
+    ///
+    /// ```
+    /// # use durable_machine::model::RunNumber;
+    /// let first = RunNumber(1_700_000_000_000_000);
+    /// assert!(first.next() > first);
+    /// assert_eq!(first.to_string(), "1700000000000000");
+    /// ```
     RunNumber(u64)
 }
 number! {
@@ -87,6 +100,16 @@ impl Attempt {
 ///
 /// 1 to 256 characters, none of `/ \ ? #` and no control characters, not starting with `@` (which is
 /// reserved): the rules of the management API, kept for library calls too.
+///
+/// ```
+/// # use durable_machine::model::InstanceId;
+/// let id = InstanceId::new("order-7")?;
+/// assert_eq!((id.as_str(), id.to_string()), ("order-7", "order-7".to_string()));
+/// assert_eq!("order-7".parse(), Ok(id));
+/// assert!(InstanceId::new("orders/7").is_err());
+/// assert!(InstanceId::new("@7").is_err());
+/// # Ok::<(), durable_machine::model::InvalidName>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct InstanceId(Arc<str>);
@@ -258,6 +281,14 @@ impl fmt::Display for EnvelopeId {
 }
 
 /// Names a task hub: 3 to 45 letters and digits, a letter first.
+///
+/// ```
+/// # use durable_machine::model::HubName;
+/// let hub = HubName::new("orders")?;
+/// assert_eq!(hub.as_str(), "orders");
+/// assert!(HubName::new("my-orders").is_err());
+/// # Ok::<(), durable_machine::model::InvalidName>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct HubName(Arc<str>);

@@ -10,10 +10,26 @@ use serde_json::value::RawValue;
 /// One JSON value, as its text: written once where it enters, parsed once where it is used.
 ///
 /// Cloning shares the text.
+///
+/// ```
+/// # use durable_machine::model::Payload;
+/// let payload = Payload::of(&("a lamp", 7))?;
+/// assert_eq!((payload.json(), payload.bytes()), (r#"["a lamp",7]"#, 12));
+/// assert_eq!(payload.to::<(String, u32)>()?, ("a lamp".to_string(), 7));
+/// assert!(payload.to::<u32>().is_err());
+/// assert_eq!(Payload::from_json("null")?, Payload::null());
+/// # Ok::<(), durable_machine::model::InvalidPayload>(())
+/// ```
 #[derive(Clone)]
 pub struct Payload(Arc<RawValue>);
 
 /// A value that has no JSON form, or a text that is not one JSON value.
+///
+/// ```
+/// # use durable_machine::model::Payload;
+/// let error = Payload::from_json("{ this is none").unwrap_err();
+/// assert!(error.to_string().starts_with("not a JSON value: "));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("not a JSON value: {0}")]
 pub struct InvalidPayload(#[from] serde_json::Error);

@@ -9,6 +9,23 @@ use super::{Attempt, Failure, Timestamp};
 /// How often, how soon and how long a failing activity is tried again.
 ///
 /// The default is one attempt: nothing is retried unless asked for.
+///
+/// ```
+/// # use durable_machine::model::RetryPolicy;
+/// use std::time::Duration;
+/// let policy = RetryPolicy::exponential(Duration::from_secs(1))
+///     .attempts(5)
+///     .max_delay(Duration::from_secs(60))
+///     .total_time(Duration::from_secs(600))
+///     .except("CardDeclined");
+/// assert_eq!((policy.attempts_max, policy.backoff), (5, 2.0));
+/// assert_eq!(policy.delay_max, Duration::from_secs(60));
+/// assert_eq!(policy.not_retried, ["CardDeclined"]);
+///
+/// assert_eq!(RetryPolicy::default().attempts_max, 1);
+/// let every_minute = RetryPolicy::fixed(Duration::from_secs(60)); // for ever
+/// assert_eq!((every_minute.attempts_max, every_minute.backoff), (0, 1.0));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Attempts in all, the first included. 0 means no bound.
@@ -44,7 +61,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The same delay before each attempt; no bound on attempts until [`attempts`](Self::attempts) sets one.
+    /// The same delay before each attempt, an hour at most unless [`max_delay`](Self::max_delay) says more; no bound
+    /// on attempts until [`attempts`](Self::attempts) sets one.
     #[must_use]
     pub fn fixed(delay: Duration) -> Self {
         Self { attempts_max: 0, delay, ..Self::default() }
@@ -102,6 +120,18 @@ impl RetryPolicy {
     /// When the attempt after `failed` may begin, or `None` where there is none.
     ///
     /// `random` is a number in 0..1 that decides the jitter; the result is recorded, never computed again.
+    ///
+    /// ```
+    /// # use durable_machine::model::{Attempt, Failure, FailureClass, RetryPolicy, Timestamp};
+    /// use std::time::Duration;
+    /// let policy = RetryPolicy::fixed(Duration::from_secs(1)).attempts(3).backoff(2.0);
+    /// let failure = Failure::new(FailureClass::Application, "Busy", "try again");
+    /// let now = Timestamp::from_micros(0);
+    /// let next = |failed| policy.next_attempt(Attempt(failed), &failure, now, now, 0.5);
+    /// assert_eq!(next(1), Some(now.after(Duration::from_secs(1))));
+    /// assert_eq!(next(2), Some(now.after(Duration::from_secs(2))));
+    /// assert_eq!(next(3), None);
+    /// ```
     #[must_use]
     pub fn next_attempt(
         &self,

@@ -12,6 +12,16 @@ use super::{
 };
 
 /// The state of an instance, by the names of the management API.
+///
+/// ```
+/// # use durable_machine::model::RuntimeStatus;
+/// assert!(RuntimeStatus::Failed.is_terminal() && !RuntimeStatus::Suspended.is_terminal());
+/// assert_eq!("Running".parse(), Ok(RuntimeStatus::Running));
+/// assert_eq!(RuntimeStatus::Pending.to_string(), "Pending");
+/// for status in RuntimeStatus::ALL {
+///     assert_eq!(RuntimeStatus::from_code(status.code()), Some(status));
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RuntimeStatus {
     /// Has run at least once; busy or waiting.
@@ -113,6 +123,20 @@ impl FromStr for RuntimeStatus {
 }
 
 /// Why the engine does not run an instance.
+///
+/// ```
+/// # use durable_machine::model::HoldReason;
+/// /// What an operator does about it.
+/// fn remedy(reason: HoldReason) -> &'static str {
+///     match reason {
+///         HoldReason::Diverged => "deploy code that fits the history, then resume",
+///         HoldReason::UnknownOrchestrator => "start a worker that has the orchestrator",
+///         HoldReason::Undecodable => "start a newer build",
+///         HoldReason::Stuck | HoldReason::KilledProcess => "repair the code, then resume",
+///     }
+/// }
+/// assert!(remedy(HoldReason::Stuck).ends_with("then resume"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HoldReason {
     /// The code no longer fits the history.
@@ -128,6 +152,12 @@ pub enum HoldReason {
 }
 
 /// The engine holds an instance: nothing is written to its history until it is resumed.
+///
+/// ```
+/// # use durable_machine::model::{Hold, HoldReason};
+/// let hold = Hold { reason: HoldReason::Stuck, message: "a turn took longer than 5 s".into() };
+/// assert_eq!(format!("{:?}: {}", hold.reason, hold.message), "Stuck: a turn took longer than 5 s");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The kind of reason.
@@ -202,6 +232,13 @@ pub struct StatusRow {
 }
 
 /// An external event that was accepted and never waited for.
+///
+/// ```
+/// # use durable_machine::model::{Payload, UnconsumedEvent};
+/// let event = UnconsumedEvent { name: "approved".into(), input: Payload::of(&true)?, id: None };
+/// assert!(event.input.to::<bool>()?);
+/// # Ok::<(), durable_machine::model::InvalidPayload>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnconsumedEvent {
     /// The event's name.
@@ -214,6 +251,12 @@ pub struct UnconsumedEvent {
 }
 
 /// A message that can never be applied. The store keeps it, with its bytes, for a person to look at.
+///
+/// ```
+/// # use durable_machine::model::{DeadLetter, Timestamp};
+/// let letter = DeadLetter { at: Timestamp::from_micros(0), reason: "it is of a newer format".into() };
+/// assert_eq!(&*letter.reason, "it is of a newer format");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// When it was put aside.

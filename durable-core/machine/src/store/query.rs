@@ -4,6 +4,18 @@ use super::HistoryRow;
 use crate::model::{ExecutionNumber, RunNumber, RuntimeStatus, StatusRow, Timestamp};
 
 /// Which instances a list holds. Filters are ANDed; the default holds all.
+///
+/// ```
+/// # use durable_machine::model::RuntimeStatus;
+/// # use durable_machine::store::ListQuery;
+///
+/// let failed_orders = ListQuery {
+///     statuses: vec![RuntimeStatus::Failed],
+///     id_prefix: Some("order-".into()),
+///     ..ListQuery::default()
+/// };
+/// assert!(failed_orders.tags.is_empty() && failed_orders.name.is_none());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListQuery {
     /// Any of these; empty means every status.
@@ -63,5 +75,13 @@ pub struct HistoryPage {
 pub struct HistoryToken(pub u64);
 
 /// Where a list goes on. Opaque: its number is the store's own, and good for that store only.
+///
+/// ```
+/// # use durable_machine::store::ListToken;
+/// // As text on its way through a client, say.
+/// let token = ListToken(7);
+/// let text = token.0.to_string();
+/// assert_eq!(text.parse().map(ListToken), Ok(token));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListToken(pub u64);
