@@ -19,6 +19,20 @@ const PUBLIC_SUFFIX: &str = "core.windows.net";
 /// A storage account: its endpoints and a credential.
 ///
 /// Shows neither keys nor signatures nor tokens, also not in `Debug`.
+///
+/// ```
+/// use durable_azure::Connection;
+///
+/// let connection = Connection::parse(
+///     "DefaultEndpointsProtocol=https;AccountName=orders;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net",
+/// )?;
+/// assert_eq!(connection.account(), "orders");
+/// assert_eq!(connection.endpoints().table, "https://orders.table.core.windows.net");
+/// assert!(!format!("{connection:?}").contains("c2VjcmV0"));
+///
+/// assert_eq!(Connection::parse("UseDevelopmentStorage=true")?.account(), "devstoreaccount1");
+/// # Ok::<(), durable_azure::ConnectError>(())
+/// ```
 #[derive(Clone)]
 pub struct Connection {
     account: String,
@@ -27,6 +41,20 @@ pub struct Connection {
 }
 
 /// Where the three services of an account answer.
+///
+/// ```
+/// use durable_azure::{Connection, Endpoints};
+///
+/// // Another cloud.
+/// let endpoints = Endpoints {
+///     blob: "https://orders.blob.core.chinacloudapi.cn".into(),
+///     queue: "https://orders.queue.core.chinacloudapi.cn".into(),
+///     table: "https://orders.table.core.chinacloudapi.cn".into(),
+/// };
+/// let connection = Connection::account_key("orders", "c2VjcmV0")?.with_endpoints(endpoints.clone())?;
+/// assert_eq!(connection.endpoints(), &endpoints);
+/// # Ok::<(), durable_azure::ConnectError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
     /// For example `https://account.blob.core.windows.net`.
@@ -46,6 +74,17 @@ enum Credential {
 }
 
 /// Why a [`Connection`] cannot be used. Names keys of connection strings, never their values.
+///
+/// ```
+/// use durable_azure::{ConnectError, Connection};
+///
+/// let error = Connection::parse("AccountName=orders").unwrap_err();
+/// assert!(matches!(error, ConnectError::Missing { key: "AccountKey" }), "{error}");
+///
+/// let error = Connection::account_key("orders", "not base64!").unwrap_err();
+/// assert!(matches!(error, ConnectError::Invalid { .. }));
+/// assert!(!error.to_string().contains("base64!"), "values are not shown");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// A part that is needed is not there.

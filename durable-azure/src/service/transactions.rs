@@ -71,6 +71,14 @@ impl Kind {
 }
 
 /// How many requests of each kind were sent; kinds that were not are left out.
+///
+/// ```
+/// use durable_azure::Transactions;
+///
+/// // What `AzureStore::transactions` gives; here nothing was sent.
+/// let sent = Transactions::default();
+/// assert_eq!((sent.total(), sent.of("blob_put"), sent.iter().count()), (0, 0, 0));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transactions(BTreeMap<&'static str, u64>);
 

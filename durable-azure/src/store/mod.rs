@@ -55,6 +55,20 @@ const COMMIT_BYTES_MAX: usize = 3 * 1024 * 1024;
 const RESULT_DELAY: Duration = Duration::from_millis(100);
 
 /// How a hub in Azure Storage is used.
+///
+/// ```
+/// use std::time::Duration;
+/// use durable_azure::AzureOptions;
+/// use durable_core::HubName;
+///
+/// let options = AzureOptions {
+///     hub: HubName::new("orders")?,
+///     lease: Duration::from_secs(15), // a dead worker's share is taken over after this long
+///     ..AzureOptions::default()
+/// };
+/// assert_eq!(options.hub.as_str(), "orders");
+/// # Ok::<(), durable_core::InvalidName>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AzureOptions {
     /// Name of the hub, `default` by default. Several hubs live in one account without knowing of each other.
@@ -87,6 +101,28 @@ impl Default for AzureOptions {
 /// A hub in Azure Tables, Queues and Blobs. Clones are the same store.
 ///
 /// Its work is done by the Tokio runtime in which it was opened, which has to be there for as long as it is used.
+///
+/// ```no_run
+/// use durable_azure::{AzureOptions, AzureStore, Connection};
+/// use durable_core::prelude::*;
+///
+/// #[orchestrator]
+/// async fn greet(_: OrchestrationContext, name: String) -> Result<String, OrchestrationError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let store = AzureStore::open(&Connection::emulator(), AzureOptions::default()).await?;
+///     let worker = Worker::builder(store.clone()).register(greet).start().await?;
+///     let handle = worker.client().start(greet, "Ada".into()).await?;
+///     assert_eq!(handle.output().await?, "Hello, Ada!");
+///
+///     println!("{} requests were sent", store.transactions().total());
+///     worker.shutdown().await?;
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct AzureStore {
     inner: Arc<Inner>,
