@@ -3,6 +3,7 @@ mod azure;
 mod children;
 mod circuit_breaker;
 mod client_libraries;
+mod doc_examples;
 mod documentation;
 mod fan_out;
 mod hello;
