@@ -122,22 +122,40 @@ impl DurableClient {
     /// All nine links are there; one that the rights do not include is answered with 403. They need a
     /// [signing secret](super::ManagementApiBuilder::signing_secret).
     ///
-    /// ```no_run
-    /// # use axum::response::{IntoResponse, Response};
-    /// # use durable_core::http::{DurableClient, LinkRights};
-    /// # use durable_core::prelude::*;
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use axum::response::{IntoResponse, Response};
+    /// use axum::routing::post;
+    /// use durable_core::http::{DurableClient, LinkRights, ManagementApi};
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
     /// # #[orchestrator]
-    /// # async fn place_order(ctx: OrchestrationContext, order: String) -> Result<(), OrchestrationError> { Ok(()) }
+    /// # async fn place_order(_: OrchestrationContext, item: String) -> Result<(), OrchestrationError> { Ok(()) }
+    ///
     /// /// Starts, and lets the browser that asked watch it and approve it for a day.
-    /// async fn order(client: DurableClient, order: String) -> Response {
+    /// async fn order(client: DurableClient, item: String) -> Response {
     ///     let Ok(client) = client.signed(LinkRights::READ | LinkRights::RAISE, days(1)) else {
-    ///         return axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    ///         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     ///     };
-    ///     match client.start(place_order, order).await {
+    ///     match client.start(place_order, item).await {
     ///         Ok(handle) => client.create_check_status_response(handle.id()),
     ///         Err(error) => client.refusal(error),
     ///     }
     /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
+    /// let builder = ManagementApi::builder(worker.client()).key("the key of the whole hub");
+    /// let api = builder.signing_secret("32 bytes or more that nobody knows").build()?;
+    /// let app = Router::new().route("/orders", post(order)).with_state(api);
+    /// let answer = app.oneshot(Request::post("/orders").body(Body::from("a lamp"))?).await?;
+    /// let link = answer.headers()["location"].to_str()?;
+    /// assert!(link.contains("token=") && !link.contains("code="));
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors

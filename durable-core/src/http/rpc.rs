@@ -19,15 +19,24 @@ const ATTEMPTS_MAX: usize = 10;
 
 /// A port of its own for client libraries of other languages: on 127.0.0.1, without a key.
 ///
-/// ```no_run
-/// # use durable_core::prelude::*;
+/// ```
 /// use durable_core::http::{ManagementApi, RpcListener};
-/// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use durable_core::prelude::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = Client::new(MemoryStore::new());
 /// let rpc = RpcListener::bind().await?;
+/// assert!(rpc.address().ip().is_loopback());
+///
 /// let api = ManagementApi::builder(client).rpc_port(&rpc).build()?;
-/// println!("{}", serde_json::to_string(&api.client_binding())?);
-/// rpc.serve(&api, async { _ = tokio::signal::ctrl_c().await }).await;
-/// # Ok(()) }
+/// assert_eq!(api.client_binding().rpc_base_url, rpc.base_url());
+///
+/// // Until Ctrl-C, say: `async { _ = tokio::signal::ctrl_c().await }`.
+/// let until = async {};
+/// rpc.serve(&api, until).await;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct RpcListener {

@@ -29,15 +29,22 @@ const BUFFER_BYTES_MIN: usize = 8 * 1024;
 /// ([`header_time`](HttpLimits::header_time)); so long while nothing of an answer is taken
 /// ([`answer_time`](HttpLimits::answer_time)). It speaks HTTP/1.1.
 ///
-/// ```no_run
-/// # use durable_core::prelude::*;
-/// # use durable_core::http::{HttpLimits, ManagementApi, serve};
-/// # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
-/// let listener = tokio::net::TcpListener::bind("127.0.0.1:7071").await?;
+/// ```
+/// use durable_core::http::{HttpLimits, ManagementApi, serve};
+/// use durable_core::prelude::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = Client::new(MemoryStore::new());
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// let address = listener.local_addr()?;
 /// let app = ManagementApi::builder(client).listen(address).build()?.app(address)?;
-/// serve(listener, app, &HttpLimits::default(), async { _ = tokio::signal::ctrl_c().await }).await;
-/// # Ok(()) }
+///
+/// // Until Ctrl-C, say: `async { _ = tokio::signal::ctrl_c().await }`.
+/// let until = async {};
+/// serve(listener, app, &HttpLimits::default(), until).await;
+/// # Ok(())
+/// # }
 /// ```
 pub async fn serve(
     listener: TcpListener,

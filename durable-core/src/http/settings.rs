@@ -215,6 +215,19 @@ impl ManagementApiBuilder {
     }
 
     /// The address that the program listens on.
+    ///
+    /// ```
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::new(MemoryStore::new());
+    /// let api = ManagementApi::builder(client).listen("127.0.0.1:8080".parse()?).path("/durable").build()?;
+    /// assert_eq!(api.client_binding().base_url, "http://127.0.0.1:8080/durable");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.settings.hosts.listen = Some(address);
         self
@@ -387,6 +400,36 @@ impl ManagementApiBuilder {
 
     /// A start under the id of an active instance terminates and replaces it. By default such a start is
     /// refused, and only ended instances are replaced.
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use durable_core::http::ManagementApi;
+    /// use durable_core::prelude::*;
+    /// use tower::ServiceExt;
+    /// # #[orchestrator]
+    /// # async fn monitor(ctx: OrchestrationContext, target: u32) -> Result<(), OrchestrationError> {
+    /// #     Ok(ctx.wait_event("end").await?)
+    /// # }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let worker = Worker::builder(MemoryStore::new()).register(monitor).start().await?;
+    /// let client = worker.client();
+    /// let first = client.start(monitor, 7).id("monitor-7").await?;
+    /// # first.wait_until(|status| status.runtime_status() == RuntimeStatus::Running).await?;
+    /// let start = || {
+    ///     Request::post("/orchestrators/monitor/monitor-7").header("host", "localhost").body(Body::from("8"))
+    /// };
+    /// let usual: Router = ManagementApi::new(client.clone()).router();
+    /// assert_eq!(usual.oneshot(start()?).await?.status(), StatusCode::CONFLICT);
+    ///
+    /// let replacing: Router = ManagementApi::builder(client).replace_active().build()?.router();
+    /// assert_eq!(replacing.oneshot(start()?).await?.status(), StatusCode::ACCEPTED);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn replace_active(mut self) -> Self {
         self.settings.replaces_active = true;
         self
