@@ -61,6 +61,13 @@ macro_rules! returned_error {
 
         impl $name {
             /// An error of this kind: a name that callers decide by, and a sentence for people.
+            ///
+            /// ```
+            #[doc = concat!("use durable_core::", stringify!($name), ";")]
+            ///
+            #[doc = concat!("let error = ", stringify!($name), "::new(\"CardDeclined\", \"over the limit\");")]
+            /// assert_eq!(error.to_string(), "CardDeclined: over the limit");
+            /// ```
             pub fn new(kind: impl Into<String>, message: impl fmt::Display) -> Self {
                 Self(Box::new(Failure::new(
                     FailureClass::Application,
@@ -71,6 +78,14 @@ macro_rules! returned_error {
 
             /// Attaches a value that callers can read with [`CallError::details`]. Where it has no JSON
             /// form or is too large, the message says so instead.
+            ///
+            /// ```
+            #[doc = concat!("use durable_core::", stringify!($name), ";")]
+            ///
+            #[doc = concat!("let error = ", stringify!($name), "::new(\"CardDeclined\", \"over the limit\").details(&500);")]
+            /// let details = error.failure().details.as_ref().unwrap();
+            /// assert_eq!(details.to::<u32>().unwrap(), 500);
+            /// ```
             #[must_use]
             pub fn details<T: Serialize + ?Sized>(mut self, details: &T) -> Self {
                 attach(&mut self.0, details);
@@ -78,6 +93,12 @@ macro_rules! returned_error {
             }
 
             /// Says that another attempt cannot help: whatever its policy, the call is not retried.
+            ///
+            /// ```
+            #[doc = concat!("use durable_core::", stringify!($name), ";")]
+            ///
+            #[doc = concat!("assert!(", stringify!($name), "::new(\"CardDeclined\", \"over the limit\").permanent().is_permanent());")]
+            /// ```
             #[must_use]
             pub fn permanent(mut self) -> Self {
                 self.0.permanent = true;
@@ -85,6 +106,14 @@ macro_rules! returned_error {
             }
 
             /// Names the cause: any error. What it was caused by comes along.
+            ///
+            /// ```
+            #[doc = concat!("use durable_core::", stringify!($name), ";")]
+            ///
+            /// let cause = "x".parse::<u32>().unwrap_err();
+            #[doc = concat!("let error = ", stringify!($name), "::new(\"BadInput\", \"this is no number\").caused_by(cause);")]
+            /// assert_eq!(error.failure().cause.as_ref().unwrap().kind, "ParseIntError");
+            /// ```
             #[must_use]
             pub fn caused_by(mut self, cause: impl Into<Self>) -> Self {
                 self.0.cause = Some(cause.into().0);

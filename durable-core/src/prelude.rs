@@ -1,4 +1,21 @@
 //! What a program with durable workflows uses: `use durable_core::prelude::*;`
+//!
+//! ```
+//! use durable_core::prelude::*;
+//!
+//! #[orchestrator]
+//! async fn nap(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+//!     ctx.sleep(millis(1)).await;
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let worker = Worker::builder(MemoryStore::new()).register(nap).start().await?;
+//! worker.client().start(nap, ()).await?.output().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub use std::time::Duration;
 

@@ -2,6 +2,16 @@
 //!
 //! Metrics go through the `metrics` facade: install a recorder to see them. Log lines and spans go through
 //! `tracing`.
+//!
+//! ```
+//! use durable_core::telemetry;
+//!
+//! /// A line of a dashboard.
+//! fn query(metric: &str) -> String {
+//!     format!("sum(rate({metric}[5m]))")
+//! }
+//! assert_eq!(query(telemetry::COMMITS), "sum(rate(durable_commits_total[5m]))");
+//! ```
 
 /// Counter: runs that began.
 pub const INSTANCES_STARTED: &str = "durable_instances_started_total";

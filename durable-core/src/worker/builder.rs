@@ -122,6 +122,35 @@ impl WorkerBuilder {
     }
 
     /// How many async activities run at once; the rest waits in order. Default 256.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    ///
+    /// static RUNNING: AtomicU32 = AtomicU32::new(0);
+    ///
+    /// #[activity]
+    /// async fn alone(part: u32) -> Result<bool, ActivityError> {
+    ///     let others = RUNNING.fetch_add(1, Ordering::SeqCst);
+    ///     tokio::task::yield_now().await;
+    ///     RUNNING.fetch_sub(1, Ordering::SeqCst);
+    ///     Ok(others == 0)
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn parts(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    ///     let each = ctx.try_join_all((0..10).map(|part| ctx.call(alone, &part))).await?;
+    ///     Ok(each.into_iter().all(|was_alone| was_alone))
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = Worker::builder(MemoryStore::new()).register(parts).register(alone);
+    /// let worker = builder.max_concurrent_activities(1).start().await?;
+    /// assert!(worker.client().start(parts, ()).await?.output().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_concurrent_activities(mut self, max: usize) -> Self {
         self.options.activities_max = max;
         self
@@ -178,6 +207,23 @@ impl WorkerBuilder {
     }
 
     /// How long [`Worker::shutdown`] waits for running activities. Default 30 s.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn download(ctx: ActivityContext) -> Result<(), ActivityError> { ctx.cancelled().await; Ok(()) }
+    /// # #[orchestrator]
+    /// # async fn fetch(ctx: OrchestrationContext) -> Result<(), OrchestrationError> { Ok(ctx.call(download, &()).await?) }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let builder = Worker::builder(MemoryStore::new()).register(fetch).register(download);
+    /// let worker = builder.shutdown_timeout(millis(10)).start().await?;
+    /// worker.client().start(fetch, ()).await?;
+    /// worker.shutdown().await?; // does not wait for a long download
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shutdown_timeout(mut self, limit: Duration) -> Self {
         self.options.shutdown_timeout = limit;
         self
@@ -190,6 +236,20 @@ impl WorkerBuilder {
     }
 
     /// Names the program's build, for people who look at the fleet.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::store::Fleet;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = MemoryStore::new();
+    /// let worker = Worker::builder(store.clone()).build("1.4.0").start().await?;
+    /// assert_eq!(store.members().await?[0].build.as_deref(), Some("1.4.0"));
+    /// # worker.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn build(mut self, build: impl Into<String>) -> Self {
         self.options.build = Some(build.into());
         self
