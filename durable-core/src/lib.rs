@@ -115,9 +115,9 @@ pub use durable_machine::store::{ListQuery, ListToken};
 pub use error::{ActivityError, CallError, OrchestrationError};
 pub use ids::IntoInstanceId;
 pub use orchestration::{
-    Call, Child, EventName, JoinNext, JoinSet, OrchestrationContext, Orchestrator,
-    OrchestratorReturn, Race, RaceAll, RandomInteger, Saga, Sleep, TryJoinAll, WaitEvent,
-    WaitEventTimeout,
+    Call, CancelAll, CancelledCall, Child, EventName, JoinNext, JoinSet, OrchestrationContext,
+    Orchestrator, OrchestratorReturn, Race, RaceAll, RandomInteger, Saga, Scope, Sleep, TryJoinAll,
+    WaitEvent, WaitEventTimeout,
 };
 pub use registry::{
     ActivityFn, ActivityFuture, AsyncActivityFn, BlockingActivityFn, Register, Registry,

@@ -240,7 +240,10 @@ pub(super) async fn renew(
     }
     let attempt = &work.item.attempt;
     let withdrawn = inner.row(keys::FLEET, &withdrawn_key(attempt)).await?.is_some();
-    if withdrawn && let Some(message) = inner.taken().of(id, taking) {
+    if withdrawn
+        && let Some(message) = inner.taken().of(id, taking)
+        && !message.withdrawn.contains(attempt)
+    {
         message.withdrawn.push(attempt.clone());
     }
     Ok(if withdrawn { Renewal::Withdrawn } else { Renewal::Renewed })

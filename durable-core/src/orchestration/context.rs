@@ -23,6 +23,7 @@ use super::events::{EventName, WaitEvent};
 use super::futures::{Call, Sleep};
 use super::join_set::JoinSet;
 use super::saga::Saga;
+use super::scope::Scope;
 use crate::activity::Activity;
 use crate::error::{
     CallError, OrchestrationError, Subject, name_failure, name_problem, payload_failure,
@@ -423,6 +424,31 @@ impl OrchestrationContext {
         input: &(impl Serialize + ?Sized),
     ) -> Call<T> {
         Call::new(&self.context, name.into(), input)
+    }
+
+    /// A group of calls that can be cancelled together, and whose end can be waited for. It is a context itself: what is
+    /// called by it belongs to it. See [`Scope`].
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn convert(picture: u32) -> Result<u32, ActivityError> { Ok(picture) }
+    /// # async fn example(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+    /// let scope = ctx.scope();
+    /// let pictures = ctx.join_all((0..10).map(|picture| scope.call(convert, &picture)));
+    /// if ctx.within(minutes(10), pictures).await.is_none() {
+    ///     for call in scope.cancel().await {
+    ///         println!("{} ended: {}", call.name(), call.was_cancelled());
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn scope(&self) -> Scope {
+        Scope::new(Self { context: self.context.scope() })
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
     }
 
     /// Steps that can be taken back, last one first, where a later one fails.

@@ -14,7 +14,7 @@
 //! [`join_set`](OrchestrationContext::join_set) gives values as they come, and the combinators of the
 //! `futures` crate work too: `select_biased!`, `select`, `join!`, `FuturesUnordered`,
 //! `buffer_unordered`. A future that is dropped before it is ready is cancelled: an activity that has not
-//! started does not start, a timer is removed.
+//! started does not start, a timer is removed. Whoever has to know that it has really ended calls in a [`Scope`].
 //!
 //! # Children
 //!
@@ -37,6 +37,7 @@ mod events;
 mod futures;
 mod join_set;
 mod saga;
+mod scope;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,7 @@ pub use events::{EventName, WaitEvent, WaitEventTimeout};
 pub use futures::{Call, Sleep};
 pub use join_set::{JoinNext, JoinSet};
 pub use saga::Saga;
+pub use scope::{CancelAll, CancelledCall, Scope};
 
 use crate::error::OrchestrationError;
 

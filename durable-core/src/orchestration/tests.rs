@@ -136,6 +136,7 @@ fn shown(action: &Action) -> String {
             format!("send {call} {instance} {name} {}", input.json())
         }
         Action::Cancel { call } => format!("cancel {call}"),
+        Action::RequestCancel { call } => format!("end {call}"),
         Action::SetCustomStatus(status) => format!("status {}", status.json()),
         Action::Complete(output) => format!("completed {}", output.json()),
         Action::Fail(failure) => format!("failed {failure}"),
@@ -695,5 +696,65 @@ fn a_join_set_is_a_stream_and_ends() {
     assert_eq!(story.start(&()).len(), 3);
     assert_eq!(story.answer(2, &7), Vec::<String>::new());
     assert_eq!(story.answer(1, &8), ["completed [[[2,7],[1,8]],1,false]"]);
+    story.replays();
+}
+
+#[test]
+fn a_scope_waits_for_the_end_of_what_it_cancels() {
+    let mut story = Story::of(|ctx: OrchestrationContext, (): ()| async move {
+        let scope = ctx.scope();
+        let calls = ctx.join_all(["a", "b", "c"].map(|name| scope.call_by_name::<u32>(name, &())));
+        let _ = ctx.race(calls, ctx.sleep(secs(60))).await;
+        let ended = scope.cancel().await;
+        let told = ended.iter().map(|call| (call.name().to_owned(), call.output::<u32>().ok()));
+        Ok::<_, OrchestrationError>(told.collect::<Vec<_>>())
+    });
+    story.start(&());
+    assert_eq!(story.answer(1, &5), Vec::<String>::new());
+    assert_eq!(story.fire(3), ["end 0", "end 2"], "they are dropped, and their end is asked for");
+    let failure = Failure::new(FailureClass::Cancelled, "Cancelled", "it has ended");
+    assert_eq!(story.fail(2, failure), Vec::<String>::new());
+    assert_eq!(story.answer(0, &4), [r#"completed [["a",4],["c",null]]"#]);
+    story.replays();
+}
+
+#[test]
+fn what_is_awaited_in_a_scope_that_is_cancelled_fails_when_it_has_ended() {
+    let mut story = Story::of(|ctx: OrchestrationContext, (): ()| async move {
+        let scope = ctx.scope();
+        let (call, nap) = (scope.call_by_name::<u32>("a", &()), scope.sleep(secs(60)));
+        let stopper = async {
+            ctx.wait_event::<()>("stop").await?;
+            Ok::<_, CallError>(scope.cancel().await.len())
+        };
+        let (ended, result, ()) = ::futures::join!(stopper, call, nap);
+        let again = scope.call_by_name::<u32>("b", &()).await;
+        let classes =
+            [result, again].map(|result| result.expect_err("cancelled").kind().to_owned());
+        Ok::<_, OrchestrationError>((ended?, classes))
+    });
+    story.start(&());
+    // The timer is over at once, and the activity when it says so.
+    assert_eq!(story.raise("stop", &()), ["end 0", "cancel 1"]);
+    let failure = Failure::new(FailureClass::Cancelled, "Cancelled", "it has ended");
+    assert_eq!(story.fail(0, failure), [r#"completed [1,["Cancelled","Cancelled"]]"#]);
+    story.replays();
+}
+
+#[test]
+fn a_wait_for_an_end_that_is_dropped_may_be_begun_again() {
+    let mut story = Story::of(|ctx: OrchestrationContext, (): ()| async move {
+        let scope = ctx.scope();
+        let call = scope.call_by_name::<u32>("a", &());
+        let _ = ctx.race(call, ctx.wait_event::<()>("stop")).await;
+        // Not longer than a minute.
+        let first = ctx.within(secs(60), scope.cancel()).await.is_some();
+        let second = scope.cancel().await.len();
+        Ok::<_, OrchestrationError>((first, second, scope.cancel().await.len()))
+    });
+    story.start(&());
+    assert_eq!(story.raise("stop", &()), ["timer 1 +62s", "end 0"]);
+    assert_eq!(story.fire(1), Vec::<String>::new());
+    assert_eq!(story.answer(0, &7), ["completed [false,1,0]"]);
     story.replays();
 }

@@ -346,9 +346,7 @@ impl World {
                 self.handle(Input::TimersLoaded(page));
             }
             Effect::StartAttempt(start) => self.attempt(*start),
-            Effect::CancelAttempt(attempt) => self
-                .agenda
-                .retain(|_, later| !matches!(later, Later::Ended(other, _) if *other == attempt)),
+            Effect::CancelAttempt(attempt) => self.stop_attempt(attempt),
             Effect::Answer { ticket, answer } => drop(self.answers.insert(ticket, answer)),
             Effect::Deliver(message) => self.handle(Input::Message(message)),
             Effect::Confirm { upto, .. } => self.handle(Input::Confirmed { by: P0, upto }),
@@ -378,6 +376,18 @@ impl World {
         let ended = Later::Ended(start.attempt.clone(), result.clone().map_err(Box::new));
         self.agenda.insert(ends, ended);
         self.begun.push(Begun { start, at: self.now, result });
+    }
+
+    /// Nobody waits for its result: it ends now.
+    fn stop_attempt(&mut self, attempt: AttemptKey) {
+        let before = self.agenda.len();
+        self.agenda
+            .retain(|_, later| !matches!(later, Later::Ended(other, _) if *other == attempt));
+        if self.agenda.len() < before {
+            let failure = Failure::new(FailureClass::Cancelled, "Cancelled", "it was cancelled");
+            let place = (self.now, self.number());
+            self.agenda.insert(place, Later::Ended(attempt, Err(Box::new(failure))));
+        }
     }
 
     fn real(&mut self, activity: &ActivityFn, start: &StartAttempt) -> Result<Payload, Failure> {

@@ -147,6 +147,13 @@ impl Executor {
         }
     }
 
+    /// What waits for its turn and was cancelled has ended.
+    pub(super) fn end_cancelled(&self) {
+        for lanes in self.all_lanes() {
+            lanes.cancelled().into_iter().for_each(Job::cancelled);
+        }
+    }
+
     pub(super) fn run(self: &Arc<Self>, job: Job) {
         let kind = self.kind(&job.start.name);
         if let Some(first) = self.lanes(&kind).enter(job) {

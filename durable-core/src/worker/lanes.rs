@@ -66,6 +66,11 @@ impl Lanes {
         self.take_if(|job| matches!(&job.report, Report::Loop(to) if Arc::ptr_eq(to, mailbox)))
     }
 
+    /// Takes what waits and was cancelled.
+    pub(super) fn cancelled(&self) -> Vec<Job> {
+        self.take_if(|job| job.context.is_cancelled())
+    }
+
     fn take_if(&self, wanted: impl Fn(&Job) -> bool) -> Vec<Job> {
         let mut state = self.state();
         let (taken, kept) = std::mem::take(&mut state.waiting)

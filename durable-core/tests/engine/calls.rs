@@ -292,26 +292,35 @@ async fn the_idempotency_key_is_one_for_all_attempts_and_owners(hub: Hub) {
 }
 
 #[orchestrator]
+async fn unless_told(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    let work = ctx.call_by_name::<()>("endless", &());
+    Ok(matches!(ctx.race(work, ctx.wait_event::<()>("enough")).await, Either::Left(_)))
+}
+
+#[orchestrator]
 async fn race_against_time(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
     let work = ctx.call_by_name::<()>("endless", &());
     Ok(matches!(ctx.race(work, ctx.sleep(millis(20))).await, Either::Left(_)))
 }
 
 async fn a_dropped_call_is_cancelled_in_its_activity(hub: Hub) {
-    let told = Arc::new(Notify::new());
-    let telling = told.clone();
+    let (began, told) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let telling = (began.clone(), told.clone());
     let mut registry = Registry::new();
-    registry.register(race_against_time).register_activity_fn("endless", move |ctx, (): ()| {
-        let telling = telling.clone();
+    registry.register(unless_told).register_activity_fn("endless", move |ctx, (): ()| {
+        let (began, told) = telling.clone();
         async move {
+            began.notify_one();
             ctx.cancelled().await;
-            telling.notify_one();
+            told.notify_one();
             Ok(())
         }
     });
     let worker = hub.worker(registry).await;
-    let handle = worker.client().start(race_against_time, ()).await.expect("started");
-    assert!(!handle.output().await.expect("completed"), "the timer wins");
+    let handle = worker.client().start(unless_told, ()).await.expect("started");
+    began.notified().await;
+    handle.raise_event("enough", &()).await.expect("taken");
+    assert!(!handle.output().await.expect("completed"), "the event wins");
     tokio::time::timeout(PATIENCE, told.notified()).await.expect("the activity is told");
     // Its late answer changes nothing.
     worker.shutdown().await.expect("a clean end");

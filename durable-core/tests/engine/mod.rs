@@ -23,6 +23,7 @@ mod partitions;
 mod purging;
 mod restarting;
 mod rewinding;
+mod scopes;
 mod several;
 mod starting;
 mod telemetry;

@@ -75,6 +75,15 @@ async fn unless_told(ctx: OrchestrationContext, (): ()) -> Result<bool, Orchestr
     Ok(matches!(told, Either::Right(_)))
 }
 
+/// One, until it is told that it need not be done; and then until it has ended.
+#[orchestrator]
+async fn until_ended(ctx: OrchestrationContext, (): ()) -> Result<bool, OrchestrationError> {
+    let scope = ctx.scope();
+    let _ = ctx.race(scope.call(work, &0), ctx.wait_event::<()>("enough")).await;
+    let ended = scope.cancel().await;
+    Ok(ended.len() == 1 && ended[0].was_cancelled())
+}
+
 /// One, for a short time.
 #[orchestrator]
 async fn in_time(ctx: OrchestrationContext, (): ()) -> Result<String, OrchestrationError> {
@@ -86,7 +95,8 @@ async fn in_time(ctx: OrchestrationContext, (): ()) -> Result<String, Orchestrat
 
 fn registry(place: &Place) -> Registry {
     let mut registry = Registry::new();
-    registry.register(many).register(unless_told).register(in_time).register(work);
+    registry.register(many).register(unless_told).register(until_ended);
+    registry.register(in_time).register(work);
     registry.state(place.clone());
     registry
 }
@@ -226,6 +236,20 @@ fn whoever_runs_what_nobody_waits_for_any_more_is_told() {
         handle.raise_event("enough", &()).await.expect("taken");
         assert!(handle.output_within(PATIENCE).await.expect("completed"));
         until("it is told", || async { two.at_b.cancelled() > 0 }).await;
+    });
+}
+
+#[test]
+fn who_waits_for_its_end_hears_of_it_when_it_has_ended_there() {
+    tell(hub(secs(1)), |hub: Hub| async move {
+        let two = Two::start(&hub).await;
+        let id = &ids_of(&two.a, "ended", 1)[0];
+        let handle = two.a.client().start(until_ended, ()).id(id).await.expect("accepted");
+        until("it runs elsewhere", || async { two.at_b.began(id) > 0 }).await;
+        handle.raise_event("enough", &()).await.expect("taken");
+        assert!(handle.output_within(PATIENCE).await.expect("completed"));
+        assert_eq!(two.at_b.cancelled(), 1, "its code had returned before");
+        assert_eq!((two.at_a.began(id), two.at_b.began(id)), (0, 1));
     });
 }
 

@@ -238,6 +238,12 @@ pub enum EventKind {
         /// The call or timer.
         call: CallNumber,
     },
+    /// Decision: a call is no longer wanted, and its end is waited for. Its result comes as ever, when it has
+    /// really ended: a failure of class [`Cancelled`](super::FailureClass::Cancelled) unless it was there before.
+    CancelRequested {
+        /// The call: an activity or a child.
+        call: CallNumber,
+    },
     /// Decision: a child was created.
     ChildCreated(Box<ChildCreated>),
     /// Arrival: the child's result.
@@ -333,6 +339,7 @@ impl EventKind {
             Self::ActivityScheduled(_)
             | Self::TimerCreated { .. }
             | Self::CallCancelled { .. }
+            | Self::CancelRequested { .. }
             | Self::ChildCreated(_)
             | Self::EventSent { .. }
             | Self::Patched { .. }
@@ -375,6 +382,7 @@ impl EventKind {
             Self::TimerCreated { call, .. } => format!("timer {call}"),
             Self::TimerFired { call } => format!("timer {call} fired"),
             Self::CallCancelled { call } => format!("cancel of {call}"),
+            Self::CancelRequested { call } => format!("request to cancel {call}"),
             Self::ChildCreated(e) => {
                 format!("child {} {:?} with id {:?}", e.call, e.name, e.instance.as_str())
             }

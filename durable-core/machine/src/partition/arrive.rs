@@ -143,6 +143,10 @@ impl Core {
                 DueItem::Deadline(call) => {
                     let Some(run) = entry.active() else { continue };
                     let Some(open) = run.calls.get(&call) else { continue };
+                    if open.cancelling {
+                        // It was told; when it has ended it says so.
+                        continue;
+                    }
                     let limit = open.options.start_to_finish.unwrap_or_default();
                     let failure = Failure::new(
                         FailureClass::Timeout,

@@ -1,6 +1,6 @@
 //! Attempts of activity calls: begun, answered, cancelled.
 
-use super::call::{AfterFailure, Phase, spread};
+use super::call::{self, AfterFailure, Phase, spread};
 use super::effect::Effect;
 use super::entry::{Arrival, Entry, Life};
 use super::run::{Run, Stashed};
@@ -122,6 +122,38 @@ impl Core {
         self.sync_wheel(instance, entry);
     }
 
+    /// A call is to end, and says so when it has: its attempt or its child is told, or no attempt begins any more.
+    pub(super) fn end_call(&mut self, entry: &mut Entry, call: CallNumber) {
+        self.leave_child(entry, call);
+        let Some(run) = entry.active() else { return };
+        let Some(open) = run.calls.get(&call) else { return };
+        match open.phase {
+            Phase::Running { .. } => {
+                let attempt = run.attempt_key(call, open);
+                entry.writes.effect(Effect::CancelAttempt(attempt));
+            }
+            Phase::Backoff { .. } => has_ended(entry, call),
+            Phase::Settled => {}
+        }
+    }
+
+    /// Of a call that is to end, found by a new owner: what ran with the old one has ended with it, unless it is in the
+    /// store's hands. `false` where the call is not to end.
+    pub(super) fn goes_on_ending(&mut self, entry: &mut Entry, call: CallNumber) -> bool {
+        let Some(run) = entry.active() else { return false };
+        let Some(open) = run.calls.get(&call) else { return false };
+        if !open.cancelling || planted!(CancelledCallStartedAgain) {
+            return false;
+        }
+        let (attempt, offered) = (run.attempt_key(call, open), open.offered);
+        // The old owner may have offered it, or told nobody.
+        entry.writes.effect(Effect::CancelAttempt(attempt));
+        if !offered {
+            has_ended(entry, call);
+        }
+        true
+    }
+
     pub(super) fn apply_settled(
         &mut self,
         instance: &InstanceId,
@@ -166,6 +198,19 @@ impl Core {
             }
         }
     }
+}
+
+/// A call that was cancelled has ended, and none of its attempts has to say so.
+fn has_ended(entry: &mut Entry, call: CallNumber) {
+    let Some(run) = entry.active() else { return };
+    run.unwake_call(call);
+    let Some(open) = run.calls.get_mut(&call) else { return };
+    open.phase = Phase::Settled;
+    let attempts = open.attempt.0;
+    let result = Err(Box::new(call::ended(open.last_failure.clone())));
+    entry.arrivals.push_back(Arrival::Settled { call, attempts, result, report: None });
+    entry.writes.in_flight = true;
+    entry.writes.touch();
 }
 
 /// The open, running call that an answer of this attempt is for.

@@ -28,6 +28,8 @@ pub(super) struct Call {
     pub(super) phase: Phase,
     /// The running attempt was offered to other workers: it is in the store's hands.
     pub(super) offered: bool,
+    /// It is to end, and its end is waited for: no further attempt begins.
+    pub(super) cancelling: bool,
     pub(super) last_failure: Option<Failure>,
 }
 
@@ -47,6 +49,19 @@ pub(super) enum Phase {
     Settled,
 }
 
+/// How a call fails that was cancelled, and whose last attempt came to this.
+pub(super) fn ended(failure: Option<Failure>) -> Failure {
+    match failure {
+        Some(failure) if failure.class == FailureClass::Cancelled => failure.permanent(),
+        other => {
+            let message = "it was cancelled, and has ended";
+            let mut failure = Failure::new(FailureClass::Cancelled, "Cancelled", message);
+            failure.cause = other.map(Box::new);
+            failure.permanent()
+        }
+    }
+}
+
 /// What becomes of a failed attempt.
 pub(super) enum AfterFailure {
     Retry { not_before: Timestamp },
@@ -64,12 +79,17 @@ impl Call {
             starts: 1,
             phase: Phase::Running { deadline: None },
             offered: false,
+            cancelling: false,
             last_failure: None,
         }
     }
 
     /// Decides about the failure of the running attempt. `random` in 0..1 decides the jitter, once.
     pub(super) fn failed(&mut self, failure: Failure, now: Timestamp, random: f64) -> AfterFailure {
+        if self.cancelling && !planted!(CancelledCallTriedAgain) {
+            self.phase = Phase::Settled;
+            return AfterFailure::Final(ended(Some(failure)));
+        }
         let next = self.options.retry.as_ref().and_then(|policy: &RetryPolicy| {
             policy.next_attempt(self.attempt, &failure, self.scheduled_at, now, random)
         });

@@ -319,6 +319,9 @@ impl Core {
             if planted!(RunningCallsForgotten) {
                 break;
             }
+            if self.goes_on_ending(entry, call) {
+                continue;
+            }
             let Life::Active(run) = &mut entry.life else { return };
             let Some(open) = run.calls.get_mut(&call) else { continue };
             if open.offered && !planted!(OfferedStartedAgain) {

@@ -267,6 +267,9 @@ impl Core {
             if planted!(RewoundCallNotStarted) {
                 break;
             }
+            if self.goes_on_ending(entry, call) {
+                continue;
+            }
             let Some(run) = entry.active() else { return };
             let noted = asked.get(&call).and_then(|asked| run.succeeded(asked)).cloned();
             let Some(open) = run.calls.get_mut(&call) else { continue };
@@ -288,6 +291,11 @@ impl Core {
             }
             if let Some(noted) = run.succeeded(asked).cloned() {
                 give(entry, created.call, noted);
+            } else if run.children.get(&created.call).is_some_and(|child| child.cancelling) {
+                let result = Err(Box::new(super::call::ended(None)));
+                let (call, execution) = (created.call, ExecutionNumber(0));
+                let stashed = Stashed::Child { call, execution, result };
+                entry.arrivals.push_back(Arrival::Stashed(stashed));
             } else {
                 let to = created.instance.partition(self.config.partitions);
                 let start = start_of_child(run, self.now, created);

@@ -71,6 +71,8 @@ pub(super) struct Child {
     pub(super) close: ParentClose,
     /// Its call was dropped, and it goes on by itself.
     pub(super) left: bool,
+    /// It is to end, and its end is waited for.
+    pub(super) cancelling: bool,
 }
 
 impl Child {
@@ -272,6 +274,14 @@ impl Run {
                 }
                 self.calls_due.retain(|(_, due)| due != call);
             }
+            EventKind::CancelRequested { call } => {
+                if let Some(open) = self.calls.get_mut(call) {
+                    open.cancelling = true;
+                }
+                if let Some(child) = self.children.get_mut(call) {
+                    child.cancelling = true;
+                }
+            }
             EventKind::ChildCreated(created) => {
                 self.children.insert(
                     created.call,
@@ -280,6 +290,7 @@ impl Run {
                         detached: created.detached,
                         close: created.close,
                         left: false,
+                        cancelling: false,
                     },
                 );
             }

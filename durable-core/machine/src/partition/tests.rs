@@ -18,6 +18,7 @@ mod messages;
 mod purges;
 mod rewind;
 mod scheduled;
+mod scopes;
 mod starts;
 mod story;
 mod suspends;

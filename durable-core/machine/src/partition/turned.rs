@@ -130,6 +130,10 @@ impl Core {
                     let Life::Active(run) = &mut entry.life else { return };
                     let _ = entry.writes.record(run, at, EventKind::CallCancelled { call });
                 }
+                Action::RequestCancel { call } => {
+                    let _ = entry.writes.record(run, at, EventKind::CancelRequested { call });
+                    self.end_call(entry, call);
+                }
                 Action::ScheduleActivity { call, .. } => {
                     let Some(kind) = action.into_event() else { continue };
                     let noted = run.succeeded(&kind).cloned();

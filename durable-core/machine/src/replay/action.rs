@@ -46,6 +46,11 @@ pub enum Action {
         /// The call or timer.
         call: CallNumber,
     },
+    /// A call is no longer wanted, and its end is waited for.
+    RequestCancel {
+        /// The call.
+        call: CallNumber,
+    },
     /// Show this to people. Not recorded in the history: a replay computes it again.
     SetCustomStatus(Payload),
     /// The code returned a value.
@@ -82,6 +87,7 @@ impl Action {
                 EventKind::EventSent { call, instance, name, input }
             }
             Self::Cancel { call } => EventKind::CallCancelled { call },
+            Self::RequestCancel { call } => EventKind::CancelRequested { call },
             Self::SetCustomStatus(_) => return None,
             Self::Complete(output) => EventKind::ExecutionCompleted { output },
             Self::Fail(failure) => EventKind::ExecutionFailed { failure },
@@ -99,7 +105,8 @@ impl Action {
                 *call == e.call && *name == e.name
             }
             (Self::CreateTimer { call, .. }, EventKind::TimerCreated { call: recorded, .. })
-            | (Self::Cancel { call }, EventKind::CallCancelled { call: recorded }) => {
+            | (Self::Cancel { call }, EventKind::CallCancelled { call: recorded })
+            | (Self::RequestCancel { call }, EventKind::CancelRequested { call: recorded }) => {
                 call == recorded
             }
             (Self::StartChild(child), EventKind::ChildCreated(e)) => {

@@ -7,11 +7,14 @@ use std::task::{Context as TaskContext, Poll};
 
 use super::action::Action;
 use super::context::{Shared, State, oversized, payload_sentence};
+use super::scope::{self, ScopeId};
 use crate::model::{ActivityOptions, CallNumber, Failure, Payload, Timestamp};
 
 /// A call, asked for with an `A` at the first poll and numbered then. Dropped before its result it is cancelled.
 pub(super) struct Numbered<A> {
     shared: Arc<Shared>,
+    /// The scope that it is asked for in.
+    scope: Option<ScopeId>,
     step: Step<A>,
 }
 
@@ -22,8 +25,8 @@ enum Step<A> {
 }
 
 impl<A> Numbered<A> {
-    pub(super) fn new(shared: Arc<Shared>, asked: A) -> Self {
-        Self { shared, step: Step::Asking(asked) }
+    pub(super) fn new(shared: Arc<Shared>, scope: Option<ScopeId>, asked: A) -> Self {
+        Self { shared, scope, step: Step::Asking(asked) }
     }
 
     /// What the call is going to ask for, until it has asked.
@@ -42,8 +45,14 @@ impl<A> Numbered<A> {
     ) -> Poll<Result<Payload, Failure>> {
         let mut state = self.shared.lock();
         match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Asking(_) if self.scope.is_some_and(|scope| state.scopes.is_cancelled(scope)) => {
+                Poll::Ready(Err(scope::cancelled()))
+            }
             Step::Asking(asked) => match ask(asked, &mut state, &self.shared) {
                 Ok((call, action)) => {
+                    if let Some(scope) = self.scope {
+                        state.scopes.join(scope, call, &action);
+                    }
                     state.ask(action);
                     state.open(call, cx.waker());
                     self.step = Step::Waiting(call);

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::action::Action;
 use super::call::{ActivityCall, Numbered, Timer};
 use super::child::{self, ChildCall, ChildOptions};
+use super::scope::{CancelScope, Dropped, ScopeId, Scopes};
 use crate::model::{
     ActivityOptions, CallNumber, EnvelopeId, ExecutionKey, ExecutionNumber, ExecutionStarted,
     Failure, FailureClass, InstanceId, ParentLink, Payload, Timestamp, UnconsumedEvent, limits,
@@ -29,6 +30,8 @@ const CONTINUE_AS_NEW: &str = "ContinueAsNew";
 #[derive(Clone)]
 pub struct Context {
     shared: Arc<Shared>,
+    /// The scope that calls made by this one belong to.
+    scope: Option<ScopeId>,
 }
 
 pub(super) struct Shared {
@@ -64,7 +67,9 @@ pub(super) struct State {
     /// What was answered for each marker that the code asked for: it stays for the whole execution.
     patches: BTreeMap<Arc<str>, bool>,
     actions: Vec<Action>,
-    cancels: BTreeSet<CallNumber>,
+    /// With whether their end is waited for.
+    cancels: BTreeMap<CallNumber, bool>,
+    pub(super) scopes: Scopes,
     custom_status: Option<Payload>,
     broken: Option<Failure>,
     uuids: u64,
@@ -116,13 +121,14 @@ impl Context {
             markers: BTreeSet::new(),
             patches: BTreeMap::new(),
             actions: Vec::new(),
-            cancels: BTreeSet::new(),
+            cancels: BTreeMap::new(),
+            scopes: Scopes::default(),
             custom_status: None,
             broken: None,
             uuids: 0,
             randoms: 0,
         };
-        Self { shared: Arc::new(Shared { key, state: Mutex::new(state) }) }
+        Self { shared: Arc::new(Shared { key, state: Mutex::new(state) }), scope: None }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -232,7 +238,7 @@ impl Context {
         input: Payload,
         options: ActivityOptions,
     ) -> ActivityCall {
-        ActivityCall(Numbered::new(self.shared.clone(), (name.into(), input, options)))
+        ActivityCall(Numbered::new(self.shared.clone(), self.scope, (name.into(), input, options)))
     }
 
     /// Starts a child orchestration: created at the first poll, given up when dropped before its result.
@@ -242,7 +248,7 @@ impl Context {
         input: Payload,
         options: ChildOptions,
     ) -> ChildCall {
-        ChildCall(Numbered::new(self.shared.clone(), (name.into(), input, options)))
+        ChildCall(Numbered::new(self.shared.clone(), self.scope, (name.into(), input, options)))
     }
 
     /// Starts a child orchestration that nobody waits for, when this turn is committed.
@@ -259,9 +265,31 @@ impl Context {
         child::start(&self.shared, name.into(), input, options)
     }
 
+    /// A scope within this one: what its context asks for is cancelled together, by
+    /// [`cancel`](Self::cancel).
+    #[must_use]
+    pub fn scope(&self) -> Self {
+        let scope = self.state().scopes.make(self.scope);
+        Self { shared: self.shared.clone(), scope: Some(scope) }
+    }
+
+    /// Cancels what is open in this scope and in those within it, and resolves to what it came to, in the order of
+    /// call numbers, when all of it has ended. What is asked for in them from now on fails.
+    ///
+    /// Where this is no scope but the context of the whole execution, it never resolves.
+    pub fn cancel(&self) -> CancelScope {
+        CancelScope::new(self.shared.clone(), self.scope)
+    }
+
+    /// Whether this scope was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.is_some_and(|scope| self.state().scopes.is_cancelled(scope))
+    }
+
     /// A timer that fires at or after `due`: set at the first poll, cancelled when dropped before.
     pub fn timer(&self, due: Timestamp) -> Timer {
-        Timer(Numbered::new(self.shared.clone(), due))
+        Timer(Numbered::new(self.shared.clone(), self.scope, due))
     }
 
     /// A timer that fires this long after now.
@@ -388,9 +416,11 @@ impl State {
     /// then the custom status.
     pub(super) fn take_actions(&mut self) -> Vec<Action> {
         let mut actions = std::mem::take(&mut self.actions);
-        actions.extend(
-            std::mem::take(&mut self.cancels).into_iter().map(|call| Action::Cancel { call }),
-        );
+        let cancels = std::mem::take(&mut self.cancels).into_iter();
+        actions.extend(cancels.map(|(call, awaited)| match awaited {
+            true => Action::RequestCancel { call },
+            false => Action::Cancel { call },
+        }));
         actions.extend(self.custom_status.take().map(Action::SetCustomStatus));
         actions
     }
@@ -401,10 +431,21 @@ impl State {
         self.take_actions()
     }
 
-    /// Gives a call its result. The returned waker is to be woken without the lock. `None` where
+    /// Gives a call its result. The returned wakers are to be woken without the lock; there are none where
     /// nobody waits: cancelled before.
     #[must_use]
     pub(super) fn settle(
+        &mut self,
+        call: CallNumber,
+        result: Result<Payload, Failure>,
+    ) -> Vec<Waker> {
+        let of_scopes = self.scopes.settled(call, &result);
+        self.settle_slot(call, result).into_iter().chain(of_scopes).collect()
+    }
+
+    /// The same, for the future of the call alone.
+    #[must_use]
+    pub(super) fn settle_slot(
         &mut self,
         call: CallNumber,
         result: Result<Payload, Failure>,
@@ -545,9 +586,32 @@ impl State {
         if let Some(Slot::Waiting(_)) = self.calls.remove(&call) {
             self.waiting -= 1;
             if self.polling {
-                self.cancels.insert(call);
+                match self.scopes.dropped(call) {
+                    None => self.give_up(call),
+                    Some(Dropped::Ends) => self.request_cancel(call),
+                    Some(Dropped::Known) => {}
+                }
             }
         }
+    }
+
+    /// Nobody waits for a call any more, nor for its end.
+    pub(super) fn give_up(&mut self, call: CallNumber) {
+        self.cancels.insert(call, false);
+    }
+
+    /// A call is to be ended, and says so.
+    pub(super) fn request_cancel(&mut self, call: CallNumber) {
+        self.cancels.insert(call, true);
+    }
+
+    /// Something waits beside the futures of calls.
+    pub(super) fn begin_to_wait(&mut self) {
+        self.waiting += 1;
+    }
+
+    pub(super) fn stop_waiting(&mut self) {
+        self.waiting -= 1;
     }
 
     /// The first rule that the code broke ends the execution when the poll returns.

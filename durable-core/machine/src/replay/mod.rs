@@ -9,6 +9,7 @@ mod call;
 mod child;
 mod context;
 mod rewind;
+mod scope;
 mod waker;
 
 use std::any::Any;
@@ -24,6 +25,7 @@ pub use call::{ActivityCall, Timer};
 pub use child::{ChildCall, ChildOptions};
 pub use context::{Context, EventWait};
 pub use rewind::{Rewound, Step, failures, must_fit};
+pub use scope::{CancelScope, EndedCall};
 pub use waker::ForeignWake;
 use waker::RootWaker;
 
@@ -242,7 +244,7 @@ impl Orchestration {
     }
 
     fn apply(&mut self, event: &Event) -> Vec<Action> {
-        let waker = {
+        let wakers: Vec<Waker> = {
             let mut state = self.context.state();
             match &event.is {
                 EventKind::ExecutionStarted(started) => {
@@ -259,7 +261,7 @@ impl Orchestration {
                             Err(panic) => self.fail(panicked(panic.as_ref())),
                         };
                     }
-                    None
+                    Vec::new()
                 }
                 EventKind::ActivityCompleted { call, output }
                 | EventKind::ChildCompleted { call, output, .. } => {
@@ -271,7 +273,7 @@ impl Orchestration {
                 }
                 EventKind::TimerFired { call } => state.settle(*call, Ok(Payload::null())),
                 EventKind::EventRaised { name, input, id } => {
-                    state.raise(name, input.clone(), id.clone())
+                    state.raise(name, input.clone(), id.clone()).into_iter().collect()
                 }
                 // Handled in `advance`, or decisions, which are compared and not applied.
                 EventKind::ExecutionSuspended { .. }
@@ -280,17 +282,18 @@ impl Orchestration {
                 | EventKind::ActivityScheduled(_)
                 | EventKind::TimerCreated { .. }
                 | EventKind::CallCancelled { .. }
+                | EventKind::CancelRequested { .. }
                 | EventKind::ChildCreated(_)
                 | EventKind::EventSent { .. }
                 | EventKind::Patched { .. }
                 | EventKind::ExecutionCompleted { .. }
                 | EventKind::ExecutionFailed { .. }
-                | EventKind::ContinuedAsNew { .. } => None,
+                | EventKind::ContinuedAsNew { .. } => Vec::new(),
             }
         };
-        if let Some(waker) = waker {
+        if !wakers.is_empty() {
             let _entered = self.waker.enter();
-            waker.wake();
+            wakers.into_iter().for_each(Waker::wake);
         }
         self.poll()
     }

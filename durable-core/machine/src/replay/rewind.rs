@@ -42,6 +42,8 @@ pub struct Rewound {
 struct Decided<'a> {
     numbered: BTreeMap<CallNumber, &'a EventKind>,
     cancelled: BTreeSet<CallNumber>,
+    /// Those whose end was waited for: how they ended is no failure to take back.
+    requested: BTreeSet<CallNumber>,
     markers: BTreeSet<Arc<str>>,
 }
 
@@ -55,6 +57,7 @@ impl<'a> Decided<'a> {
         Self {
             numbered: numbered.collect(),
             cancelled: cancelled.collect(),
+            requested: requested(events),
             markers: events.iter().filter_map(|event| marker(&event.is)).collect(),
         }
     }
@@ -64,6 +67,7 @@ impl<'a> Decided<'a> {
     fn recorded(&self, action: &Action, exact: bool) -> Option<EventKind> {
         match action {
             Action::Cancel { call } => self.cancelled.contains(call).then(|| action.clone()),
+            Action::RequestCancel { call } => self.requested.contains(call).then(|| action.clone()),
             Action::Patched { id, .. } => self.markers.contains(id).then(|| action.clone()),
             Action::ScheduleActivity { call, .. }
             | Action::CreateTimer { call, .. }
@@ -96,22 +100,36 @@ fn number(kind: &EventKind) -> Option<CallNumber> {
     }
 }
 
+/// Calls that were cancelled, and whose end was waited for.
+fn requested(events: &[Event]) -> BTreeSet<CallNumber> {
+    let request = |event: &Event| match event.is {
+        EventKind::CancelRequested { call } => Some(call),
+        _ => None,
+    };
+    events.iter().filter_map(request).collect()
+}
+
 /// The results that a rewind of this history takes back.
 #[must_use]
 pub fn failures(failed: &[Event]) -> Vec<CallNumber> {
+    let requested = requested(failed);
     let failure = |event: &Event| match event.is {
         EventKind::ActivityFailed { call, .. } | EventKind::ChildFailed { call, .. } => Some(call),
         _ => None,
     };
-    failed.iter().filter_map(failure).collect()
+    failed.iter().filter_map(failure).filter(|call| !requested.contains(call)).collect()
 }
 
 /// The events that have to fit the code: those in front of the first failure, or of the turn in which the code
 /// itself failed.
 #[must_use]
 pub fn must_fit(failed: &[Event]) -> &[Event] {
-    let failure = |event: &Event| {
-        matches!(event.is, EventKind::ActivityFailed { .. } | EventKind::ChildFailed { .. })
+    let requested = requested(failed);
+    let failure = |event: &Event| match &event.is {
+        EventKind::ActivityFailed { call, .. } | EventKind::ChildFailed { call, .. } => {
+            !requested.contains(call)
+        }
+        _ => false,
     };
     let last_turn = failed.iter().rposition(|event| !event.is.is_decision());
     let end = failed.iter().position(failure).or(last_turn).unwrap_or_default();
@@ -133,6 +151,8 @@ impl Orchestration {
         // Calls that are the failed execution's, and have no result yet.
         let mut open = BTreeSet::new();
         let mut anew = never_ran;
+        // Calls whose end the code waits for, as it did then.
+        let mut asked_to_end = BTreeSet::new();
         let fitting = must_fit(failed).len();
         let arrivals = failed.iter().enumerate().skip(1);
         let arrivals = arrivals.filter(|(_, event)| !event.is.is_decision());
@@ -141,6 +161,11 @@ impl Orchestration {
             let taken = match &event.is {
                 EventKind::ExecutionStarted(_) => true,
                 EventKind::ActivityFailed { call, .. } if planted!(FailureKept) => {
+                    open.remove(call)
+                }
+                EventKind::ActivityFailed { call, .. } | EventKind::ChildFailed { call, .. }
+                    if asked_to_end.contains(call) =>
+                {
                     open.remove(call)
                 }
                 EventKind::EventRaised { name, input, id } if self.ended() => {
@@ -169,6 +194,7 @@ impl Orchestration {
                     Some(is) => {
                         match &is {
                             EventKind::CallCancelled { call } => drop(open.remove(call)),
+                            EventKind::CancelRequested { call } => drop(asked_to_end.insert(*call)),
                             other => open.extend(number(other)),
                         }
                         rewound.steps.push(Step::Kept(Event { at, is }));

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::combine::{Child, Winner, glance, join_all, race, unordered};
 use super::script::{self, Script, Step, Work};
-use crate::model::{Attempt, Failure, FailureClass, ParentClose, Payload};
-use crate::replay::{ChildOptions, Context, OrchestratorFn};
+use crate::model::{Attempt, CallNumber, Failure, FailureClass, ParentClose, Payload};
+use crate::replay::{ChildOptions, Context, EndedCall, OrchestratorFn};
 
 /// Registered by every worker.
 pub(super) const SCRIPTED: &str = "scripted";
@@ -33,6 +33,8 @@ pub(super) struct Seen {
     /// For waiters that began to wait together: what each got, in the order of their first polls.
     pub(super) served: Vec<Vec<u64>>,
     pub(super) uuids: Vec<uuid::Uuid>,
+    /// Calls that were cancelled, and of which the code was told that they have ended.
+    pub(super) ended: Vec<CallNumber>,
 }
 
 thread_local! {
@@ -44,6 +46,11 @@ thread_local! {
 /// What was seen since the last call.
 pub(super) fn take_seen() -> Seen {
     SEEN.take()
+}
+
+/// Calls of whose end the code was told since what was seen was taken last.
+pub(super) fn ended_so_far() -> Vec<CallNumber> {
+    SEEN.with_borrow(|seen| seen.ended.clone())
 }
 
 /// Wakers left with another runtime since the last call.
@@ -110,6 +117,18 @@ fn run(ctx: Context, step: Step) -> Child {
                     Winner::Left(value) => Ok(format!("left {}", value?)),
                     Winner::Right(value) => Ok(format!("right {}", value?)),
                 }
+            }
+            Step::Scope(left, right) => {
+                let scope = ctx.scope();
+                let winner = race(run(scope.clone(), *left), run(ctx, *right)).await;
+                let ended = scope.cancel().await;
+                SEEN.with_borrow_mut(|seen| seen.ended.extend(ended.iter().map(|end| end.call)));
+                let ended: Vec<_> = ended.iter().map(told).collect();
+                let value = match winner {
+                    Winner::Left(value) => format!("left {}", value?),
+                    Winner::Right(value) => format!("right {}", value?),
+                };
+                Ok(format!("{value}, ended {ended:?}"))
             }
             Step::Join(steps) => {
                 let children = steps.into_iter().map(|step| run(ctx.clone(), step)).collect();
@@ -186,6 +205,13 @@ fn run(ctx: Context, step: Step) -> Child {
             }
         }
     })
+}
+
+fn told(end: &EndedCall) -> String {
+    match &end.result {
+        Ok(output) => format!("{} {}", end.call, output.json()),
+        Err(failure) => format!("{} {failure}", end.call),
+    }
 }
 
 fn child_of(child: script::Child) -> (&'static str, Payload, ChildOptions) {

@@ -99,6 +99,14 @@ planted_bugs! {
     /// The clock follows a worker's that is behind.
     ClockRunsBack,
 
+    // Scopes.
+    /// Who waits for the end of cancelled calls is answered at once.
+    ScopeDoesNotWait,
+    /// A call that was cancelled is tried again.
+    CancelledCallTriedAgain,
+    /// A new owner starts a call again that was cancelled.
+    CancelledCallStartedAgain,
+
     // Deadlines.
     /// The timer row does not know the deadline.
     DeadlineNotStored,

@@ -47,6 +47,8 @@ pub(super) enum Step {
         dropped: Vec<u32>,
     },
     Race(Box<Step>, Box<Step>),
+    /// The same, the left one in a scope, that is cancelled and waited for when one of them is ready.
+    Scope(Box<Step>, Box<Step>),
     Join(Vec<Step>),
     /// As many as these, in the order of completion; the rest is dropped.
     Unordered {
@@ -135,6 +137,8 @@ pub(super) struct Author {
     levels_left: u32,
     /// Some runs have a deadline.
     hurried: bool,
+    /// Many races end by a cancel that is waited for.
+    scoped: bool,
 }
 
 /// Kinds of steps, those that need more than one execution or instance last: two thirds of the seeds have them.
@@ -153,6 +157,7 @@ impl Author {
     pub(super) fn new(mut rng: Rng, receivers: Vec<InstanceId>) -> Self {
         let kinds = if rng.clone().below(3) > 0 { KINDS } else { KINDS_OF_ONE_EXECUTION };
         let hurried = rng.clone().bits() % 7 < 2;
+        let scoped = rng.clone().bits() % 11 < 4;
         let theme = rng.below(kinds);
         let brisk = rng.chance(700);
         Self {
@@ -167,6 +172,7 @@ impl Author {
             kinds,
             levels_left: LEVELS_MAX,
             hurried,
+            scoped,
         }
     }
 
@@ -237,7 +243,11 @@ impl Author {
                 Step::Waiters { name: self.event(), count, dropped }
             }
             8 | 9 if nests => {
-                Step::Race(Box::new(self.step(depth - 1)), Box::new(self.step(depth - 1)))
+                let (left, right) = (self.step(depth - 1), self.step(depth - 1));
+                let (left, right) = (Box::new(left), Box::new(right));
+                // Without a draw: it shifts nothing else.
+                let scoped = self.scoped && !self.tokens.is_multiple_of(3);
+                if scoped { Step::Scope(left, right) } else { Step::Race(left, right) }
             }
             10 if nests => {
                 if self.rng.chance(120) {

@@ -310,7 +310,7 @@ impl<'a> Translation<'a> {
                 HistoryEvent::GenericEvent { timestamp, data: format!("{what} {id}") }
             }
             // A call that nobody waits for any more stays as it was asked for, a timer never fires.
-            EventKind::CallCancelled { .. } => return None,
+            EventKind::CallCancelled { .. } | EventKind::CancelRequested { .. } => return None,
         })
     }
 

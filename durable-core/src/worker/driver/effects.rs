@@ -17,6 +17,7 @@ const POST_MAX: Duration = Duration::from_secs(30);
 
 impl Driver {
     pub(super) fn run_effects(&mut self, effects: Vec<Effect>) {
+        let mut cancelled = false;
         for effect in effects {
             match effect {
                 Effect::Load(instance) => self.load(instance, Duration::ZERO),
@@ -39,7 +40,10 @@ impl Driver {
                 }
                 Effect::CancelAttempt(attempt) => {
                     match self.running.get(&attempt) {
-                        Some(cancel) => cancel.cancel(),
+                        Some(cancel) => {
+                            cancel.cancel();
+                            cancelled = true;
+                        }
                         // This owner or an earlier one may have offered it.
                         None if self.shared.fleet.is_some() => self.outgoing.withdraw(attempt),
                         None => {}
@@ -60,6 +64,9 @@ impl Driver {
                 }
                 Effect::Warn { instance, message } => tracing::warn!(%instance, "{message}"),
             }
+        }
+        if cancelled {
+            self.shared.executor.end_cancelled();
         }
         self.send_outgoing();
     }

@@ -132,7 +132,7 @@ async fn run_taken(serving: Serving, work: TakenWork, since: Instant) {
     shared.executor.run(Job { start, context, report: Report::Taker(news) });
     let mut stopping = shared.stopping();
     let outcome = tokio::select! {
-        outcome = follow(shared, fleet, &work, progress, since) => outcome,
+        outcome = follow(shared, fleet, &work, progress, since, &cancel) => outcome,
         () = time_is_up(&mut stopping) => None,
     };
     match outcome {
@@ -162,6 +162,7 @@ async fn follow(
     work: &TakenWork,
     mut progress: mpsc::UnboundedReceiver<Progress>,
     since: Instant,
+    cancel: &CancelHandle,
 ) -> Outcome {
     let visibility = fleet.sharing.visibility;
     let mut renew_at = since + visibility / 2;
@@ -185,7 +186,12 @@ async fn follow(
                 match tokio::time::timeout(visibility / 4, renewal).await {
                     Ok(Ok(Renewal::Renewed)) => renew_at = sent + visibility / 2,
                     Ok(Ok(Renewal::Lost)) => return None,
-                    Ok(Ok(Renewal::Withdrawn)) => return Some(Err(Box::new(withdrawn()))),
+                    // Its owner may wait until it has really ended.
+                    Ok(Ok(Renewal::Withdrawn)) => {
+                        cancel.cancel();
+                        deadline = None;
+                        renew_at = sent + visibility / 2;
+                    }
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "an activity that was taken stays hidden no longer");
                         renew_at = sent + visibility / 8;
@@ -223,10 +229,6 @@ fn timed_out(work: &TakenWork) -> Failure {
         "Timeout",
         format!("an attempt of {:?} took longer than {limit:?}", work.item.name),
     )
-}
-
-fn withdrawn() -> Failure {
-    Failure::new(FailureClass::Cancelled, "Cancelled", "nobody waits for the result")
 }
 
 /// Sends the result, again and again while storage cannot take it. Once the offer can be seen again, others

@@ -15,7 +15,7 @@ use crate::model::ParentClose;
 use crate::model::{
     ActivityOptions, Failure, FailureClass, InstanceId, Payload, RetryPolicy, Timestamp,
 };
-use crate::replay::{ActivityCall, ChildCall, ChildOptions, Context, OrchestratorFn};
+use crate::replay::{ActivityCall, ChildCall, ChildOptions, Context, EndedCall, OrchestratorFn};
 
 type Outcome = Result<Payload, Failure>;
 
@@ -118,6 +118,10 @@ pub(super) fn book() -> BTreeMap<String, OrchestratorFn> {
     add("again_with_child", code(again_with_child));
     add("leaves_child", code(leaves_child));
     add("starts_child", code(starts_child));
+    add("scoped", code(scoped));
+    add("scoped_drop", code(scoped_drop));
+    add("scoped_child", code(scoped_child));
+    add("scoped_within", code(scoped_within));
     // Other versions of `chain`.
     add("chain_patched", code(chain_patched));
     add("chain_renamed", code(chain_renamed));
@@ -867,4 +871,78 @@ async fn starts_child(ctx: Context, input: Value) -> Outcome {
         ctx.event("go").await;
     }
     Ok(payload(id.as_str()))
+}
+
+/// Calls `left` and `right` in a scope, as the input's options say, until `stop` comes; then waits for their end, and
+/// says how both came out.
+async fn scoped(ctx: Context, input: Value) -> Outcome {
+    let scope = ctx.scope();
+    let call = |name: &str| scope.activity(name, payload(&input["order"]), options(&input));
+    let both = futures::future::join(call("left"), call("right"));
+    let (mut both, stop) = (Box::pin(both), ctx.event("stop"));
+    assert!(futures::poll!(&mut both).is_pending());
+    stop.await;
+    let (ended, (left, right)) = futures::join!(scope.cancel(), both);
+    call_ended(&ctx, &ended).await?;
+    let seen = [left, right]
+        .map(|result| result.map_or_else(|failure| json!(failure.kind), |v| value(&v)));
+    Ok(payload(&seen))
+}
+
+/// Tells an activity what the calls of a scope came to.
+async fn call_ended(ctx: &Context, ended: &[EndedCall]) -> Outcome {
+    let told: Vec<_> = ended
+        .iter()
+        .map(|end| match &end.result {
+            Ok(output) => json!([end.call.0, &*end.name, value(output)]),
+            Err(failure) => {
+                json!([end.call.0, &*end.name, failure.kind, format!("{:?}", failure.class)])
+            }
+        })
+        .collect();
+    call(ctx, "ended", &json!(told)).await
+}
+
+/// As `scoped`, but what runs in the scope is dropped in front of the cancel.
+async fn scoped_drop(ctx: Context, input: Value) -> Outcome {
+    let scope = ctx.scope();
+    let work = scope.activity("left", payload(&input["order"]), options(&input));
+    let _ = select(Box::pin(work), ctx.event("stop")).await;
+    let ended = scope.cancel().await;
+    call_ended(&ctx, &ended).await
+}
+
+/// A child in a scope, as the input says, and a timer beside it.
+async fn scoped_child(ctx: Context, input: Value) -> Outcome {
+    let scope = ctx.scope();
+    let (name, child_input, options) = described(&input);
+    let mut open = scope.child(name, child_input, options);
+    assert!(futures::poll!(&mut open).is_pending());
+    let mut timer = scope.sleep(secs(3600));
+    assert!(futures::poll!(&mut timer).is_pending());
+    ctx.event("stop").await;
+    let (ended, child, ()) = futures::join!(scope.cancel(), open, timer);
+    let kind = child.err().map(|failure| failure.kind);
+    call_ended(&ctx, &ended).await?;
+    Ok(payload(&kind))
+}
+
+/// Scopes in a scope: the outer one is cancelled.
+async fn scoped_within(ctx: Context, _: Value) -> Outcome {
+    let outer = ctx.scope();
+    let inner = outer.scope();
+    let mut calls = Box::pin(futures::future::join(
+        call(&outer, "left", &json!(1)),
+        call(&inner, "right", &json!(2)),
+    ));
+    assert!(futures::poll!(&mut calls).is_pending());
+    ctx.event("stop").await;
+    let ended = outer.cancel().await;
+    assert!(outer.is_cancelled() && inner.is_cancelled() && !ctx.is_cancelled());
+    let late = call(&inner, "late", &json!(3)).await;
+    assert_eq!(late.map_err(|failure| failure.class), Err(FailureClass::Cancelled));
+    inner.sleep(secs(3600)).await;
+    assert!(inner.scope().is_cancelled());
+    assert_eq!(inner.cancel().await, []);
+    call_ended(&ctx, &ended).await
 }

@@ -454,7 +454,9 @@ fn what_a_child_was_asked_for_with_is_written_as_ever() {
         tree: true,
     };
     let ended = EventKind::ExecutionTerminated { reason: None, tree: true };
+    let request = EventKind::CancelRequested { call: CallNumber(3) };
     for (written, value) in [
+        (r#"{"CancelRequested":{"call":3}}"#, serde_json::to_string(&request).expect("JSON")),
         (
             r#"{"Terminate":{"reason":"stop","tree":true}}"#,
             serde_json::to_string(&stop).expect("JSON"),

@@ -1570,6 +1570,7 @@ fn short(event: &Event) -> &'static str {
         EventKind::TimerCreated { .. } => "timer",
         EventKind::TimerFired { .. } => "fired",
         EventKind::CallCancelled { .. } => "cancelled",
+        EventKind::CancelRequested { .. } => "cancelling",
         EventKind::EventRaised { .. } => "raised",
         EventKind::EventSent { .. } => "sent",
         EventKind::ExecutionSuspended { .. } => "suspended",

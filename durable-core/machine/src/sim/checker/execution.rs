@@ -23,6 +23,8 @@ pub(super) struct Archived {
     calls: BTreeMap<CallNumber, Call>,
     timers: BTreeMap<CallNumber, (Timestamp, State)>,
     children: BTreeMap<CallNumber, Child>,
+    /// Calls that are to end, with the row of the history that says so.
+    requested: BTreeMap<CallNumber, usize>,
     suspended: bool,
     pub(super) ended: bool,
     /// It began before its time: only an end by a client can be the reason.
@@ -201,7 +203,10 @@ impl Archived {
                 self.settle(*call)?;
                 let bodies = bodies.get(&(key.clone(), *call)).map_or(&[][..], |ran| ran);
                 let scheduled = &self.calls[call].scheduled;
-                failed_rightly(scheduled, failure, *attempts, bodies, undisturbed)?;
+                let cancelled = failure.class == FailureClass::Cancelled;
+                if !(cancelled && self.requested.contains_key(call)) {
+                    failed_rightly(scheduled, failure, *attempts, bodies, undisturbed)?;
+                }
             }
             EventKind::TimerCreated { call, due } => {
                 self.number_is_new(*call)?;
@@ -227,6 +232,16 @@ impl Archived {
                 };
                 holds(*state != State::Cancelled, || format!("{call} was cancelled twice"))?;
                 *state = State::Cancelled;
+            }
+            EventKind::CancelRequested { call } => {
+                let open = self.calls.get(call).map(|call| call.state);
+                let open = open.or_else(|| self.children.get(call).map(|child| child.state));
+                holds(open == Some(State::Open), || {
+                    format!("cancel of {call} is asked for, which was {open:?}")
+                })?;
+                let place = self.rows.len();
+                let first = self.requested.insert(*call, place).is_none();
+                holds(first, || format!("cancel of {call} is asked for twice"))?;
             }
             EventKind::EventSent { call, .. } => self.number_is_new(*call)?,
             EventKind::ExecutionSuspended { .. } => self.suspended = true,
@@ -295,11 +310,16 @@ impl Archived {
             || (child(self).is_some() && child(self) == child(other))
     }
 
+    /// Whether nothing of a call may begin any more: the last row but one of its history says that it is to end.
+    pub(super) fn may_not_begin(&self, call: CallNumber) -> bool {
+        self.requested.get(&call).is_some_and(|row| row + 1 < self.rows.len())
+    }
+
     /// Whether nobody waits for this call any more.
     pub(super) fn is_cancelled(&self, call: CallNumber) -> bool {
         let state = self.calls.get(&call).map(|call| call.state);
         let state = state.or_else(|| self.children.get(&call).map(|child| child.state));
-        state == Some(State::Cancelled)
+        state == Some(State::Cancelled) || self.requested.contains_key(&call)
     }
 
     /// The children that it asked for.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::execution::Archived;
 use super::{Checker, RunSeen, Verdict, holds};
 use crate::model::{
-    EventKind, EventSeq, ExecutionKey, Failure, InstanceId, Payload, RuntimeStatus, Timestamp,
+    CallNumber, EventKind, EventSeq, ExecutionKey, Failure, InstanceId, Payload, RuntimeStatus,
+    Timestamp,
 };
 use crate::replay::{Action, Orchestration, ended_before_its_first_turn};
 use crate::sim::code::{self, EventToken};
@@ -235,7 +236,14 @@ fn one_turn(
     holds(!arrival.is.is_decision() || at == 0, || {
         format!("I12: {key}: {} (event {at}) was asked for by no code", arrival.is.summary())
     })?;
+    let told = code::ended_so_far();
     let mut actions = orchestration.advance(arrival);
+    for call in code::ended_so_far().into_iter().skip(told.len()) {
+        let ended = archived.events[..=at].iter().any(|event| ends(&event.is) == Some(call));
+        holds(ended, || {
+            format!("I5: {key} was told at event {at} that {call} has ended, and it has not")
+        })?;
+    }
     at += 1;
     let next = archived.events.get(at);
     if at == 1 && next.is_none_or(|next| ended_before_its_first_turn(EventSeq(1), &next.is)) {
@@ -274,6 +282,17 @@ fn one_turn(
         at += 1;
     }
     Ok(at)
+}
+
+/// The call whose result this is.
+fn ends(kind: &EventKind) -> Option<CallNumber> {
+    match kind {
+        EventKind::ActivityCompleted { call, .. }
+        | EventKind::ActivityFailed { call, .. }
+        | EventKind::ChildCompleted { call, .. }
+        | EventKind::ChildFailed { call, .. } => Some(*call),
+        _ => None,
+    }
 }
 
 /// A replay up to some turn, then live: as an owner does that rebuilds an instance.

@@ -299,6 +299,10 @@ impl Checker {
         let scheduled = self.archived(key).and_then(|archived| archived.scheduled(*call)).ok_or_else(|| {
             format!("I5: attempt {attempt} of call {call} of {key} starts, its schedule is not stored")
         })?;
+        let ends = self.archived(key).is_some_and(|archived| archived.may_not_begin(*call));
+        holds(!newest || !ends, || {
+            format!("I5: attempt {attempt} of call {call} of {key} starts, which was cancelled")
+        })?;
         let Some(previous) = attempt.0.checked_sub(1).filter(|previous| *previous > 0) else {
             return Ok(());
         };

@@ -1,12 +1,12 @@
 //! Workers and the partitions they own: opening, taking over, stepping, dying.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{DAY, Delivery, EPOCH, Happening, MINUTE, SECOND, Verdict, World};
 use crate::model::{ExecutionKey, Fence, InstanceId, MessageBody, PartitionId, Timestamp};
-use crate::partition::{Config, Effect, Input, Partition, Registry, Turned};
+use crate::partition::{AttemptKey, Config, Effect, Input, Partition, Registry, Turned};
 use crate::replay::{ForeignWake, OrchestratorFn};
 use crate::sim::checker::Checker;
 use crate::sim::code;
@@ -45,6 +45,10 @@ pub(super) struct Owner {
     foreign: Arc<Mutex<Vec<ExecutionKey>>>,
     stepping: bool,
     alarm: Option<i64>,
+    /// Attempts that never answer by themselves.
+    pub(super) hung: BTreeSet<AttemptKey>,
+    /// Attempts that are to end, and say so.
+    pub(super) cancelled: BTreeSet<AttemptKey>,
 }
 
 struct Code {
@@ -110,6 +114,8 @@ impl World {
                 foreign,
                 stepping: false,
                 alarm: None,
+                hung: BTreeSet::new(),
+                cancelled: BTreeSet::new(),
             },
         );
         self.newest.insert(partition, id);
@@ -426,8 +432,8 @@ impl World {
                     self.after(delay, Happening::Body(id, start));
                 }
             }
-            // An executor may notice this in time, late or never; here it never does.
-            Effect::CancelAttempt(_) => {}
+            // An executor may notice this in time, late or never. What would never answer does when it is told.
+            Effect::CancelAttempt(attempt) => self.cancel_attempt(id, &attempt),
             Effect::Answer { ticket, answer } => {
                 self.tell(format_args!("{id} answers {}: {answer:?}", ticket.0));
                 if let Some(asked) = self.journal.tickets.get(&ticket).cloned() {

@@ -8,6 +8,7 @@ use crate::model::{
     FailureClass, InstanceId, PartitionId, RunNumber, RuntimeStatus, StartAttempt, StatusRow,
     Timestamp,
 };
+use crate::partition::AttemptKey;
 use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
 use crate::sim::faults::Fault;
@@ -21,6 +22,10 @@ impl World {
         let Some(owner) = self.owners.get(&id) else { return };
         let partition = owner.partition;
         let Ok(work) = start.input.to::<Work>() else { return };
+        if owner.cancelled.contains(&start.attempt) {
+            self.has_stopped(id, &start.attempt);
+            return;
+        }
         let result = code::body(&work, start.attempt.attempt);
         self.tell(format_args!(
             "{id} runs {} {} attempt {}",
@@ -30,13 +35,41 @@ impl World {
         if start.start_to_finish.is_some() {
             self.deliver_inside(id, Delivery::AttemptStarted(start.attempt.clone()));
         }
-        let Some(result) = result else { return };
+        let Some(result) = result else {
+            if let Some(owner) = self.owners.get_mut(&id) {
+                owner.hung.insert(start.attempt.clone());
+            }
+            return;
+        };
         let ended = Delivery::AttemptEnded(start.attempt.clone(), result);
         if self.fault(Fault::AnswerTwice) {
             let delay = work.micros + self.transit() + self.rng.within(0, MINUTE);
             self.after(delay, Happening::Reach(partition, ended.clone()));
         }
         let delay = work.micros + self.transit();
+        self.after(delay, Happening::Feed(id, ended));
+    }
+
+    /// An executor is told that an attempt is to end. Where nobody waits for that it never notices.
+    pub(super) fn cancel_attempt(&mut self, id: OwnerId, attempt: &AttemptKey) {
+        let rows = self.store.history(&attempt.key.instance).unwrap_or_default();
+        let events = codec::decode_history(&rows).unwrap_or_default();
+        let request = EventKind::CancelRequested { call: attempt.call };
+        if !events.iter().any(|event| event.is == request) {
+            return;
+        }
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        if owner.hung.remove(attempt) {
+            self.has_stopped(id, attempt);
+        } else {
+            owner.cancelled.insert(attempt.clone());
+        }
+    }
+
+    fn has_stopped(&mut self, id: OwnerId, attempt: &AttemptKey) {
+        let failure = Failure::new(FailureClass::Cancelled, "Cancelled", "nobody waits for it");
+        let ended = Delivery::AttemptEnded(attempt.clone(), Err(Box::new(failure)));
+        let delay = self.transit();
         self.after(delay, Happening::Feed(id, ended));
     }
 
