@@ -61,18 +61,18 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The same delay before each attempt, an hour at most unless [`max_delay`](Self::max_delay) says more; no bound
-    /// on attempts until [`attempts`](Self::attempts) sets one.
+    /// The same delay before each attempt; no bound on attempts until [`attempts`](Self::attempts) sets one.
     #[must_use]
     pub fn fixed(delay: Duration) -> Self {
-        Self { attempts_max: 0, delay, ..Self::default() }
+        let plain = Self::default();
+        Self { attempts_max: 0, delay, delay_max: plain.delay_max.max(delay), ..plain }
     }
 
-    /// Delays that double from `delay` up to an hour, a tenth of each taken off at random; no bound on
-    /// attempts until [`attempts`](Self::attempts) sets one.
+    /// Delays that double from `delay` up to an hour, or stay at a `delay` that is longer, a tenth of each taken off
+    /// at random; no bound on attempts until [`attempts`](Self::attempts) sets one.
     #[must_use]
     pub fn exponential(delay: Duration) -> Self {
-        Self { attempts_max: 0, delay, backoff: 2.0, jitter: 0.1, ..Self::default() }
+        Self { backoff: 2.0, jitter: 0.1, ..Self::fixed(delay) }
     }
 
     /// Bounds the attempts, the first included. 0 means no bound.
@@ -222,6 +222,15 @@ mod tests {
         let seconds: Vec<_> = (1..6).map(|n| delay(&policy, n, 0.0).map(|d| d.as_secs())).collect();
         assert_eq!(seconds, [Some(1), Some(2), Some(4), Some(5), Some(5)]);
         assert_eq!(delay(&policy, 3, 1.0), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_delay_of_days_is_waited_for_whole() {
+        let days = Duration::from_secs(2 * 86_400);
+        for policy in [RetryPolicy::fixed(days), RetryPolicy::exponential(days)] {
+            assert_eq!(delay(&policy, 1, 0.0), Some(days));
+            assert_eq!(delay(&policy, 5, 0.0), Some(days));
+        }
     }
 
     #[test]
