@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use durable_core::prelude::*;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::hub::{Hub, PATIENCE, until};
 use super::on_every_store;
@@ -380,31 +380,35 @@ async fn what_runs_at_once_is_bounded(hub: Hub) {
     assert_eq!(most.load(Ordering::SeqCst), 3);
 }
 
+/// How many of the limited activity run, and ran at most; how many of the others are done.
+#[derive(Clone, Copy, Default)]
+struct Places {
+    now: u32,
+    most: u32,
+    others_done: u32,
+}
+
 async fn an_activity_with_a_limit_of_its_own_keeps_it_and_holds_nobody_up(hub: Hub) {
-    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let (running, seen) = (now.clone(), most.clone());
-    let (others_done, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
-    let (done, all_done) = (others_done.clone(), gate.clone());
+    let places = watch::Sender::new(Places::default());
+    let (rare, common) = (places.clone(), places.clone());
     let mut registry = Registry::new();
     registry.register_activity_fn("rare", move |_, (): ()| {
-        let (running, seen, gate) = (running.clone(), seen.clone(), gate.clone());
+        let places = rare.clone();
         async move {
-            seen.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            gate.notified().await;
-            gate.notify_one();
-            running.fetch_sub(1, Ordering::SeqCst);
+            places.send_modify(|places| {
+                places.now += 1;
+                places.most = places.most.max(places.now);
+            });
+            // They go on when all the others are done, in whose way they must not be, and both places are taken.
+            let over = |places: &Places| places.most >= 2 && places.others_done == 20;
+            places.subscribe().wait_for(over).await?;
+            places.send_modify(|places| places.now -= 1);
             Ok(())
         }
     });
     registry.register_activity_fn("common", move |_, (): ()| {
-        let (done, all_done) = (done.clone(), all_done.clone());
-        async move {
-            // The limited ones go on when all of these are done: they must not be in their way.
-            if done.fetch_add(1, Ordering::SeqCst) + 1 == 20 {
-                all_done.notify_one();
-            }
-            Ok(())
-        }
+        common.send_modify(|places| places.others_done += 1);
+        async move { Ok(()) }
     });
     registry.register_orchestrator_fn("many", |ctx, (): ()| async move {
         let rare = (0..10).map(|_| ctx.call_by_name::<()>("rare", &()));
@@ -415,7 +419,8 @@ async fn an_activity_with_a_limit_of_its_own_keeps_it_and_holds_nobody_up(hub: H
     let worker = builder.start().await.expect("started");
     let handle = worker.client().start_by_name("many", &()).await.expect("started");
     assert_eq!(handle.output().await.expect("completed").to::<usize>().expect("a number"), 30);
-    assert_eq!((most.load(Ordering::SeqCst), others_done.load(Ordering::SeqCst)), (2, 20));
+    let Places { most, others_done, .. } = *places.borrow();
+    assert_eq!((most, others_done), (2, 20));
 }
 
 async fn an_activity_of_another_input_shape_fails_with_a_sentence(hub: Hub) {
