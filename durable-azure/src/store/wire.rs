@@ -107,6 +107,14 @@ pub(super) async fn read(
     }
 }
 
+/// The blob that a message's text names, where it was too large.
+pub(super) fn blob_of(text: &str) -> Option<String> {
+    match decode_row(text.as_bytes()) {
+        Ok(Wire::Blob { name }) => Some(name),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 /// For whom an unreadable message was, where its text still says so.
 pub(super) fn instance_of(text: &str) -> Option<InstanceId> {
     fn find(value: &Value) -> Option<&str> {

@@ -41,6 +41,10 @@ struct TakenMessage {
     open: Vec<StartAttempt>,
     /// How often it was taken, this time left out.
     taken_before: u32,
+    /// The same without the takings that the service counts for the present message.
+    given_back: u32,
+    /// What attempts have reported is not in the message yet.
+    news: bool,
     hidden_until: Instant,
     /// Held by whoever uses the receipt: the service takes each one once.
     using: Arc<tokio::sync::Mutex<()>>,
@@ -74,6 +78,16 @@ impl TakenMessages {
             hidden: message.hidden_until > Instant::now(),
             last: last.then(|| (message.receipt.clone(), message.blob.clone())),
         })
+    }
+
+    /// What an attempt has reported goes with the next update of its message.
+    fn note(&mut self, id: &str, taking: &str, work: &StartAttempt) {
+        let Some(message) = self.of(id, taking) else { return };
+        let item = message.open.iter_mut().find(|item| item.attempt == work.attempt);
+        if let Some(item) = item.filter(|item| item.heartbeat_details != work.heartbeat_details) {
+            item.heartbeat_details.clone_from(&work.heartbeat_details);
+            message.news = true;
+        }
     }
 
     fn forget(&mut self, id: &str, taking: &str) {
@@ -173,6 +187,8 @@ async fn take_message(
         blob,
         open: work,
         taken_before: count.saturating_sub(1),
+        given_back: before,
+        news: false,
         hidden_until,
         using: Arc::default(),
         withdrawn: Vec::new(),
@@ -188,6 +204,7 @@ fn lost(item: StartAttempt) -> WorkResult {
         id: EnvelopeId(Uuid::new_v4().to_string().into()),
         attempt: item.attempt,
         result: Err(Box::new(failure)),
+        heartbeat_details: item.heartbeat_details,
     }
 }
 
@@ -213,30 +230,18 @@ pub(super) async fn renew(
     visibility: Duration,
 ) -> Result<Renewal, StoreError> {
     let Some((taking, id)) = work.receipt.split_once('|') else { return Ok(Renewal::Lost) };
+    // Before it waits for others who renew the same message: one update has the news of all.
+    inner.taken().note(id, taking, &work.item);
     let Some(_using) = use_receipt(inner, id, taking).await else { return Ok(Renewal::Lost) };
-    let (pop_receipt, text, hidden_until) = {
+    let (hidden_until, news) = {
         let mut taken = inner.taken();
         let Some(message) = taken.of(id, taking) else { return Ok(Renewal::Lost) };
-        (message.receipt.clone(), message.text.clone(), message.hidden_until)
+        (message.hidden_until, message.news)
     };
     let left = hidden_until.saturating_duration_since(Instant::now());
     // Workers ask at half of it, and all attempts of a message at about the same time.
-    if left < visibility * 3 / 4 {
-        let before = Instant::now();
-        let renewed = inner.work.update(id, &pop_receipt, &text, visibility).await;
-        match renewed {
-            Ok(Some(receipt)) => {
-                if let Some(message) = inner.taken().of(id, taking) {
-                    message.receipt = receipt;
-                    message.hidden_until = before + visibility;
-                }
-            }
-            Ok(None) => {
-                inner.taken().forget(id, taking);
-                return Ok(Renewal::Lost);
-            }
-            Err(fault) => return Err(maybe_applied(fault)),
-        }
+    if (left < visibility * 3 / 4 || news) && !update(inner, id, taking, visibility).await? {
+        return Ok(Renewal::Lost);
     }
     let attempt = &work.item.attempt;
     let withdrawn = inner.row(keys::FLEET, &withdrawn_key(attempt)).await?.is_some();
@@ -247,6 +252,66 @@ pub(super) async fn renew(
         message.withdrawn.push(attempt.clone());
     }
     Ok(if withdrawn { Renewal::Withdrawn } else { Renewal::Renewed })
+}
+
+/// Hides a taken message for longer, and writes into it what its attempts have reported. `false`: it is no longer
+/// this taker's.
+async fn update(
+    inner: &Inner,
+    id: &str,
+    taking: &str,
+    visibility: Duration,
+) -> Result<bool, StoreError> {
+    let (pop_receipt, mut text, news) = {
+        let mut taken = inner.taken();
+        let Some(message) = taken.of(id, taking) else { return Ok(false) };
+        let news = std::mem::take(&mut message.news);
+        let news = news.then(|| (message.open.clone(), message.given_back));
+        (message.receipt.clone(), message.text.clone(), news)
+    };
+    let told = news.is_some();
+    let updated = async {
+        if let Some((work, given_back)) = news {
+            let wire = match given_back {
+                0 => Wire::Work(work),
+                taken => Wire::WorkAgain { work, taken },
+            };
+            text = wire::text(&inner.container, &wire).await?;
+        }
+        let before = Instant::now();
+        let receipt = inner.work.update(id, &pop_receipt, &text, visibility).await;
+        Ok((before + visibility, receipt.map_err(maybe_applied)?))
+    };
+    let updated = updated.await;
+    let old = {
+        let mut taken = inner.taken();
+        match (&updated, taken.of(id, taking)) {
+            (_, None) => return Ok(false),
+            (Ok((_, None)), Some(_)) => {
+                taken.forget(id, taking);
+                return Ok(false);
+            }
+            (Err(_), Some(message)) => {
+                message.news |= told;
+                None
+            }
+            (Ok((hidden_until, Some(receipt))), Some(message)) => {
+                message.receipt.clone_from(receipt);
+                message.hidden_until = *hidden_until;
+                if told {
+                    let blob = wire::blob_of(&text);
+                    message.text = text;
+                    std::mem::replace(&mut message.blob, blob)
+                } else {
+                    None
+                }
+            }
+        }
+    };
+    if let Some(old) = old {
+        garbage::remove_blob(inner, &old).await;
+    }
+    updated.map(|_| true)
 }
 
 /// Makes a result durable on its way to the owner, and removes the offer.

@@ -27,6 +27,8 @@ fn item(call: u32) -> StartAttempt {
         name: "ship".into(),
         input: Payload::null(),
         start_to_finish: None,
+        heartbeat_timeout: None,
+        heartbeat_details: None,
     }
 }
 
@@ -35,6 +37,7 @@ fn result(work: &TakenWork) -> WorkResult {
         id: EnvelopeId(format!("result of {}", work.item.attempt.call).into()),
         attempt: work.item.attempt.clone(),
         result: Ok(Payload::null()),
+        heartbeat_details: None,
     }
 }
 

@@ -3,13 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use durable_machine::model::limits;
 use durable_machine::model::{
-    Attempt, CallNumber, ExecutionKey, ExecutionNumber, Failure, FailureClass, InstanceId,
-    RunNumber,
+    Attempt, AttemptKey, CallNumber, ExecutionKey, ExecutionNumber, Failure, FailureClass,
+    InstanceId, Payload, RunNumber, StartAttempt,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::cancel::{self, CancelHandle, Cancelled};
-use crate::error::ActivityError;
+use super::heartbeat::{Heartbeats, Listener};
+use crate::error::{ActivityError, payload_failure};
 
 /// The call that an activity works for. Cheap to clone, also into tasks and threads.
 ///
@@ -43,23 +47,40 @@ pub struct ActivityContext {
 }
 
 struct Shared {
-    key: ExecutionKey,
-    call: CallNumber,
+    attempt: AttemptKey,
     activity: Arc<str>,
-    attempt: Attempt,
     cancelled: Cancelled,
+    heartbeats: Heartbeats,
 }
 
 impl ActivityContext {
+    /// `listener` is told when the attempt reports something, unless that was not fetched yet.
     pub(crate) fn new(
-        key: ExecutionKey,
-        call: CallNumber,
-        activity: Arc<str>,
-        attempt: Attempt,
+        start: &StartAttempt,
+        listener: Option<Arc<dyn Listener>>,
     ) -> (Self, CancelHandle) {
+        let (attempt, activity) = (start.attempt.clone(), start.name.clone());
+        let heartbeats = Heartbeats::new(start.heartbeat_details.clone(), listener);
         let (handle, cancelled) = cancel::channel();
-        let shared = Arc::new(Shared { key, call, activity, attempt, cancelled });
+        let shared = Arc::new(Shared { attempt, activity, cancelled, heartbeats });
         (Self { shared }, handle)
+    }
+
+    fn of_test(attempt: u32, details: Option<Payload>) -> (Self, CancelHandle) {
+        let key = ExecutionKey {
+            instance: InstanceId::new("test").expect("four letters are a valid id"),
+            run: RunNumber(1),
+            execution: ExecutionNumber(0),
+        };
+        let start = StartAttempt {
+            attempt: AttemptKey { key, call: CallNumber(0), attempt: Attempt(attempt) },
+            name: "test".into(),
+            input: Payload::null(),
+            start_to_finish: None,
+            heartbeat_timeout: None,
+            heartbeat_details: details,
+        };
+        Self::new(&start, None)
     }
 
     /// A context for unit tests: call 0, attempt 1, of an instance named `test`; never cancelled.
@@ -99,30 +120,58 @@ impl ActivityContext {
     /// Never: the instance id is valid.
     #[must_use]
     pub fn for_test_cancellable(attempt: u32) -> (Self, CancelHandle) {
-        let key = ExecutionKey {
-            instance: InstanceId::new("test").expect("four letters are a valid id"),
-            run: RunNumber(1),
-            execution: ExecutionNumber(0),
-        };
-        Self::new(key, CallNumber(0), "test".into(), Attempt(attempt))
+        Self::of_test(attempt, None)
+    }
+
+    /// Like [`for_test`](Self::for_test), where an earlier attempt reported these details last.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    ///
+    /// #[activity]
+    /// async fn import(ctx: ActivityContext, rows: u32) -> Result<u32, ActivityError> {
+    ///     let done: u32 = ctx.heartbeat_details()?.unwrap_or(0);
+    ///     for row in done..rows {
+    ///         // … and then:
+    ///         ctx.heartbeat(&(row + 1))?;
+    ///     }
+    ///     Ok(rows - done)
+    /// }
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let ctx = ActivityContext::for_test_resuming(2, &600);
+    /// assert_eq!(import.run(ctx.clone(), 1_000).await.unwrap(), 400);
+    /// assert_eq!(ctx.last_heartbeat::<u32>().unwrap(), Some(1_000));
+    /// assert_eq!(ctx.heartbeat_count(), 400);
+    /// # });
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the details have no JSON form.
+    #[must_use]
+    pub fn for_test_resuming(attempt: u32, details: &(impl Serialize + ?Sized)) -> Self {
+        let details = Payload::of(details);
+        let details = details.unwrap_or_else(|error| panic!("the details: {error}"));
+        Self::of_test(attempt, Some(details)).0
     }
 
     /// The instance whose orchestrator made the call.
     #[must_use]
     pub fn instance_id(&self) -> &InstanceId {
-        &self.shared.key.instance
+        &self.shared.attempt.key.instance
     }
 
     /// Its run.
     #[must_use]
     pub fn run(&self) -> RunNumber {
-        self.shared.key.run
+        self.shared.attempt.key.run
     }
 
     /// The execution of that run.
     #[must_use]
     pub fn execution(&self) -> ExecutionNumber {
-        self.shared.key.execution
+        self.shared.attempt.key.execution
     }
 
     /// The call's number in that execution.
@@ -136,7 +185,7 @@ impl ActivityContext {
     /// ```
     #[must_use]
     pub fn call(&self) -> CallNumber {
-        self.shared.call
+        self.shared.attempt.call
     }
 
     /// The name by which this activity was called.
@@ -148,7 +197,7 @@ impl ActivityContext {
     /// Which attempt this is, from 1. One attempt runs again under the same number when its worker died.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.shared.attempt.0
+        self.shared.attempt.attempt.0
     }
 
     /// A key that names this call and no other: for services that do a thing once for each key.
@@ -165,11 +214,92 @@ impl ActivityContext {
     /// ```
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        let Shared { key, call, .. } = &*self.shared;
+        let AttemptKey { key, call, .. } = &self.shared.attempt;
         let hash = key.digest("idempotency", *call);
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash[..16]);
         uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    }
+
+    /// Says that the attempt goes on and how far it is: the next attempt of this call, in whatever process, is
+    /// given these details by [`heartbeat_details`](Self::heartbeat_details).
+    ///
+    /// Cheap, and never waits: only the latest details count, and they are stored every ten seconds
+    /// ([`WorkerBuilder::heartbeat_delay`](crate::WorkerBuilder::heartbeat_delay)) while the attempt runs. An
+    /// attempt that fails or runs out of time loses nothing of it; one whose process dies loses what it said
+    /// after the last time that it was stored. When the call has its result the details are forgotten.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # async fn insert(row: &str) -> std::io::Result<()> { Ok(()) }
+    /// #[activity]
+    /// async fn import(ctx: ActivityContext, rows: Vec<String>) -> Result<(), ActivityError> {
+    ///     let done: usize = ctx.heartbeat_details()?.unwrap_or(0);
+    ///     for (at, row) in rows.iter().enumerate().skip(done) {
+    ///         insert(row).await?;
+    ///         ctx.heartbeat(&(at + 1))?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn nightly(ctx: OrchestrationContext, rows: Vec<String>) -> Result<(), OrchestrationError> {
+    ///     let policy = RetryPolicy::fixed(secs(5)).attempts(10);
+    ///     Ok(ctx.call(import, &rows).retry(policy).heartbeat_timeout(secs(30)).await?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where the details have no JSON form or more than 16 KiB of it. Then nothing was said.
+    pub fn heartbeat(&self, details: &(impl Serialize + ?Sized)) -> Result<(), ActivityError> {
+        let what = "the details of a heartbeat";
+        let details = Payload::of(details)
+            .map_err(|error| ActivityError::from_failure(payload_failure(what, &error)))?;
+        if details.bytes() > limits::HEARTBEAT_DETAILS_BYTES_MAX {
+            return Err(ActivityError::from_failure(Failure::limit(format!(
+                "{what} have {} bytes; at most {} fit. Say where to go on, and keep large data elsewhere",
+                details.bytes(),
+                limits::HEARTBEAT_DETAILS_BYTES_MAX
+            ))));
+        }
+        self.shared.heartbeats.report(&self.shared.attempt, details);
+        Ok(())
+    }
+
+    /// Says that the attempt goes on, and nothing else: for a call with a
+    /// [`heartbeat_timeout`](crate::Call::heartbeat_timeout). What was reported before stands.
+    pub fn beat(&self) {
+        self.shared.heartbeats.beat();
+    }
+
+    /// What an earlier attempt of this call [reported](Self::heartbeat) last, or this one before its worker died;
+    /// `None` where nobody did. The attempt's own heartbeats do not change it.
+    ///
+    /// # Errors
+    ///
+    /// Where the details have another shape: another version of the code reported them.
+    pub fn heartbeat_details<T: DeserializeOwned>(&self) -> Result<Option<T>, ActivityError> {
+        read(self.shared.heartbeats.before())
+    }
+
+    /// What this attempt has [reported](Self::heartbeat) last: for unit tests.
+    ///
+    /// # Errors
+    ///
+    /// Where the details have another shape.
+    pub fn last_heartbeat<T: DeserializeOwned>(&self) -> Result<Option<T>, ActivityError> {
+        read(self.shared.heartbeats.last().as_ref())
+    }
+
+    /// How often this attempt has said that it goes on, with details or without: for unit tests.
+    #[must_use]
+    pub fn heartbeat_count(&self) -> u64 {
+        self.shared.heartbeats.count()
+    }
+
+    pub(crate) fn heartbeats(&self) -> &Heartbeats {
+        &self.shared.heartbeats
     }
 
     /// Whether the result is no longer wanted: the orchestrator dropped the call or ended, the attempt ran
@@ -240,13 +370,20 @@ impl ActivityContext {
     }
 }
 
+fn read<T: DeserializeOwned>(details: Option<&Payload>) -> Result<Option<T>, ActivityError> {
+    let read = details.map(Payload::to).transpose();
+    read.map_err(|error| {
+        ActivityError::from_failure(payload_failure("the details of a heartbeat", &error))
+    })
+}
+
 impl fmt::Debug for ActivityContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ActivityContext")
             .field("activity", &self.shared.activity)
-            .field("key", &self.shared.key)
-            .field("call", &self.shared.call)
-            .field("attempt", &self.shared.attempt)
+            .field("key", &self.shared.attempt.key)
+            .field("call", &self.shared.attempt.call)
+            .field("attempt", &self.shared.attempt.attempt)
             .finish_non_exhaustive()
     }
 }

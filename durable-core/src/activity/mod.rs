@@ -2,6 +2,7 @@
 
 mod cancel;
 mod context;
+mod heartbeat;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 pub use cancel::CancelHandle;
 pub use context::ActivityContext;
+pub(crate) use heartbeat::Listener;
 pub use state::{FromStates, MissingState, State, StateType, States};
 
 use crate::error::ActivityError;

@@ -1,9 +1,11 @@
 //! Activities as the attribute makes them: what they are called with, run directly and from a registry.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use durable_machine::model::{
-    Attempt, CallNumber, ExecutionKey, ExecutionNumber, Failure, RunNumber,
+    Attempt, AttemptKey, CallNumber, ExecutionKey, ExecutionNumber, Failure, RunNumber,
+    StartAttempt, limits,
 };
 
 use futures::FutureExt;
@@ -139,6 +141,83 @@ async fn an_attempt_learns_that_it_is_cancelled() {
     assert!(context.cancelled().now_or_never().is_none(), "dropping the handle does not cancel");
 }
 
+#[tokio::test]
+async fn what_an_attempt_reports_is_bounded_and_has_a_json_form() {
+    let context = ActivityContext::for_test(1);
+    assert_eq!(context.heartbeat_details::<u32>(), Ok(None));
+    context.heartbeat(&7).expect("a number");
+    let fits = "x".repeat(limits::HEARTBEAT_DETAILS_BYTES_MAX - 2);
+    context.heartbeat(&fits).expect("it just fits");
+    let error = context.heartbeat(&format!("{fits}x")).expect_err("too large");
+    assert!(error.is("LimitExceeded") && error.is_permanent());
+    assert_eq!(
+        error.message(),
+        "the details of a heartbeat have 16385 bytes; at most 16384 fit. Say where to go on, and keep large data \
+         elsewhere"
+    );
+    let no_json = std::collections::BTreeMap::from([(vec![1], 2)]);
+    assert!(context.heartbeat(&no_json).expect_err("no JSON").is("Payload"));
+    assert_eq!(
+        context.last_heartbeat::<String>().expect("a text"),
+        Some(fits),
+        "the last that fitted"
+    );
+    assert_eq!(context.heartbeat_count(), 2);
+    // What it says itself is for the next attempt.
+    assert_eq!(context.heartbeat_details::<u32>(), Ok(None));
+}
+
+#[test]
+fn details_of_another_shape_are_an_error_that_names_them() {
+    let context = ActivityContext::for_test_resuming(2, "six hundred");
+    let error = context.heartbeat_details::<u32>().expect_err("a text");
+    assert!(error.is("Payload"));
+    assert!(error.message().starts_with("the details of a heartbeat: "), "{error}");
+}
+
+#[test]
+fn only_what_was_not_fetched_is_told() {
+    struct Counts(AtomicU32);
+    impl Listener for Counts {
+        fn reported(&self, _attempt: &AttemptKey) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let counts = Arc::new(Counts(AtomicU32::new(0)));
+    let start = StartAttempt {
+        attempt: AttemptKey {
+            key: ExecutionKey {
+                instance: InstanceId::new("test").expect("valid"),
+                run: RunNumber(1),
+                execution: ExecutionNumber(0),
+            },
+            call: CallNumber(0),
+            attempt: Attempt::FIRST,
+        },
+        name: "a".into(),
+        input: Payload::null(),
+        start_to_finish: None,
+        heartbeat_timeout: None,
+        heartbeat_details: None,
+    };
+    let (context, _cancel) = ActivityContext::new(&start, Some(counts.clone()));
+    let told = || counts.0.load(Ordering::SeqCst);
+    assert_eq!(context.heartbeats().fetch(), None);
+    context.beat();
+    assert_eq!(told(), 0, "nothing is to be fetched at once");
+    assert_eq!(context.heartbeats().fetch().expect("it spoke").details, None);
+    for n in 0..1_000 {
+        context.heartbeat(&n).expect("a number");
+    }
+    assert_eq!(told(), 1);
+    let details =
+        |context: &ActivityContext| context.heartbeats().fetch().expect("it spoke").details;
+    assert_eq!(details(&context).expect("told").json(), "999");
+    assert_eq!(details(&context), None, "told already");
+    context.heartbeat(&1_000).expect("a number");
+    assert_eq!(told(), 2);
+}
+
 #[test]
 fn the_idempotency_key_names_the_call_and_not_the_attempt() {
     let of = |instance: &str, run, execution, call, attempt| {
@@ -147,8 +226,15 @@ fn the_idempotency_key_names_the_call_and_not_the_attempt() {
             run: RunNumber(run),
             execution: ExecutionNumber(execution),
         };
-        let call = CallNumber(call);
-        ActivityContext::new(key, call, "a".into(), Attempt(attempt)).0.idempotency_key()
+        let start = StartAttempt {
+            attempt: AttemptKey { key, call: CallNumber(call), attempt: Attempt(attempt) },
+            name: "a".into(),
+            input: Payload::null(),
+            start_to_finish: None,
+            heartbeat_timeout: None,
+            heartbeat_details: None,
+        };
+        ActivityContext::new(&start, None).0.idempotency_key()
     };
     let key = of("order-7", 1, 0, 3, 1);
     // Services remember these keys: a new release must not change them.

@@ -53,6 +53,10 @@ pub struct Call<T> {
     output: PhantomData<fn() -> T>,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and a box costs each call"
+)]
 enum Step {
     Calling(ActivityCall),
     /// The call could not be made.
@@ -132,6 +136,19 @@ impl<T> Call<T> {
     pub fn timeout(mut self, attempt: Duration) -> Self {
         if let Some(options) = self.options() {
             options.start_to_finish = Some(attempt);
+        }
+        self
+    }
+
+    /// How long one attempt may go on without a heartbeat
+    /// ([`ActivityContext::heartbeat`](crate::ActivityContext::heartbeat), or
+    /// [`beat`](crate::ActivityContext::beat)); one that is silent for longer is cancelled, fails with the kind
+    /// `HeartbeatTimeout`, and is retried as the policy says.
+    ///
+    /// So an attempt that hangs is noticed long before the [`timeout`](Self::timeout) of one that takes its time.
+    pub fn heartbeat_timeout(mut self, silence: Duration) -> Self {
+        if let Some(options) = self.options() {
+            options.heartbeat_timeout = Some(silence);
         }
         self
     }

@@ -400,6 +400,7 @@ impl Fleet for MemoryStore {
         let withdrawn = shared.withdrawn.contains(&work.item.attempt);
         let Some((_, offer)) = shared.taken(&work.receipt) else { return Ok(Renewal::Lost) };
         offer.hidden_until = host_clock().after(visibility);
+        offer.item.heartbeat_details.clone_from(&work.item.heartbeat_details);
         Ok(if withdrawn { Renewal::Withdrawn } else { Renewal::Renewed })
     }
 

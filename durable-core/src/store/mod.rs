@@ -257,7 +257,8 @@ pub trait Fleet: Send + Sync + 'static {
         visibility: Duration,
     ) -> Result<Vec<TakenWork>, StoreError>;
 
-    /// Hides a taken offer for longer.
+    /// Hides a taken offer for longer. Whoever takes it next begins with the heartbeat details that `work` has
+    /// by now.
     async fn renew(&self, work: &TakenWork, visibility: Duration) -> Result<Renewal, StoreError>;
 
     /// Gives taken offers back that were not begun: others see them again after `pause`. It does not count as

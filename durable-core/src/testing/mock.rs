@@ -1,12 +1,13 @@
 //! What runs in the place of an activity, and what was asked of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use durable_machine::model::{Failure, InstanceId, Payload, StartAttempt, Timestamp};
+use durable_machine::model::{Failure, InstanceId, Payload, StartAttempt, Timestamp, limits};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::activity::{Activity, ActivityReturn};
@@ -51,6 +52,8 @@ pub struct MockCall {
     number: u32,
     at: Timestamp,
     takes: Cell<Duration>,
+    before: Option<Payload>,
+    heartbeats: RefCell<Vec<(Duration, Option<Payload>)>>,
 }
 
 impl MockCall {
@@ -61,6 +64,8 @@ impl MockCall {
             number,
             at,
             takes: Cell::new(Duration::ZERO),
+            before: start.heartbeat_details.clone(),
+            heartbeats: RefCell::default(),
         }
     }
 
@@ -94,6 +99,75 @@ impl MockCall {
     /// longer than its limit fails by that.
     pub fn takes(&self, duration: Duration) {
         self.takes.set(duration);
+    }
+
+    /// Says how far the attempt is, as [`ActivityContext::heartbeat`](crate::ActivityContext::heartbeat) does: at
+    /// the time that it [takes](Self::takes) by what was said before.
+    ///
+    /// ```
+    /// use durable_core::prelude::*;
+    /// use durable_core::testing::TestHub;
+    ///
+    /// #[activity]
+    /// async fn import(rows: u32) -> Result<u32, ActivityError> {
+    ///     unimplemented!("imports {rows} rows")
+    /// }
+    ///
+    /// #[orchestrator]
+    /// async fn nightly(ctx: OrchestrationContext, rows: u32) -> Result<u32, OrchestrationError> {
+    ///     let policy = RetryPolicy::fixed(secs(5)).attempts(3);
+    ///     Ok(ctx.call(import, &rows).retry(policy).heartbeat_timeout(secs(30)).await?)
+    /// }
+    ///
+    /// let hub = TestHub::new().register(nightly).mock(import, |call, rows| {
+    ///     let done: u32 = call.heartbeat_details().unwrap_or(0);
+    ///     if done == 0 {
+    ///         call.takes(secs(10));
+    ///         call.heartbeat(&600); // … and then it hangs.
+    ///         call.takes(hours(8));
+    ///     }
+    ///     Ok::<_, ActivityError>(rows - done)
+    /// });
+    /// assert_eq!(hub.start(nightly, 1_000).output().unwrap(), 400);
+    /// assert_eq!(hub.elapsed(), secs(10 + 30 + 5));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the details have no JSON form, or are larger than a real attempt's may be.
+    pub fn heartbeat(&self, details: &(impl Serialize + ?Sized)) {
+        let details = Payload::of(details);
+        let details = details.unwrap_or_else(|error| panic!("details of a heartbeat: {error}"));
+        assert!(
+            details.bytes() <= limits::HEARTBEAT_DETAILS_BYTES_MAX,
+            "details of a heartbeat have {} bytes; at most {} fit",
+            details.bytes(),
+            limits::HEARTBEAT_DETAILS_BYTES_MAX
+        );
+        self.says(Some(details));
+    }
+
+    /// Says that the attempt goes on, and nothing else.
+    pub fn beat(&self) {
+        self.says(None);
+    }
+
+    /// What an earlier attempt of the call reported last.
+    ///
+    /// # Panics
+    ///
+    /// If that has another shape.
+    pub fn heartbeat_details<T: DeserializeOwned>(&self) -> Option<T> {
+        let details = self.before.as_ref().map(Payload::to).transpose();
+        details.unwrap_or_else(|error| panic!("details of a heartbeat: {error}"))
+    }
+
+    pub(super) fn says(&self, details: Option<Payload>) {
+        self.heartbeats.borrow_mut().push((self.takes.get(), details));
+    }
+
+    pub(super) fn heartbeats(&self) -> Vec<(Duration, Option<Payload>)> {
+        self.heartbeats.take()
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -171,6 +245,8 @@ pub struct TestCall<I> {
     pub attempt: u32,
     /// How long after the hub's start it began.
     pub began: Duration,
+    /// What it was told that an earlier attempt had reported last.
+    pub heartbeat_details: Option<Payload>,
     /// The kind of its error; `None` where it succeeded.
     pub error: Option<String>,
 }
@@ -188,6 +264,7 @@ impl<I: DeserializeOwned> TestCall<I> {
             input,
             attempt: begun.start.attempt.attempt.0,
             began: begun.at.since(since),
+            heartbeat_details: begun.start.heartbeat_details.clone(),
             error: begun.result.as_ref().err().map(|failure| failure.kind.clone()),
         }
     }

@@ -11,7 +11,7 @@ use durable_machine::model::{
     FailureClass, Fence, InstanceId, PartitionId, Payload, StartAttempt, StatusRow, Timestamp,
 };
 use durable_machine::partition::{
-    Answer, AttemptKey, Config, Effect, Input, Partition, Registry as Code, Ticket,
+    Answer, AttemptKey, Config, Effect, HEARTBEAT_DELAY, Input, Partition, Registry as Code, Ticket,
 };
 use durable_machine::replay::{ForeignWake, Orchestration, OrchestratorFn};
 use durable_machine::store::{AcceptOutcome, Commit, StoreLimits, StoreModel};
@@ -55,6 +55,7 @@ impl Code for Functions {
 
 /// Something that happens at a time of its own.
 enum Later {
+    Heartbeat(AttemptKey, Option<Payload>),
     Ended(AttemptKey, Result<Payload, Box<Failure>>),
     Command(Box<Envelope>),
 }
@@ -135,6 +136,7 @@ impl World {
             },
             cache_bytes_max: 256 * 1024 * 1024,
             uncommitted_max: 100_000,
+            heartbeat_delay: HEARTBEAT_DELAY,
             looks_first: true,
             stuck: Vec::new(),
         };
@@ -176,7 +178,7 @@ impl World {
     /// What a worker that dies takes with it. The next one takes up the work from what is stored.
     pub(super) fn lose_memory(&mut self) {
         self.partition = None;
-        self.agenda.retain(|_, later| !matches!(later, Later::Ended(..)));
+        self.agenda.retain(|_, later| !matches!(later, Later::Ended(..) | Later::Heartbeat(..)));
         self.open();
         self.work();
     }
@@ -357,7 +359,7 @@ impl World {
 
     /// Runs an attempt, at one moment of virtual time; its result comes when its time has passed.
     fn attempt(&mut self, start: StartAttempt) {
-        if start.start_to_finish.is_some() {
+        if start.is_timed() {
             self.handle(Input::AttemptStarted(start.attempt.clone()));
         }
         let number = self.begun.iter().filter(|begun| begun.start.name == start.name).count() + 1;
@@ -365,13 +367,17 @@ impl World {
         let mock = self.mocks.get(&*start.name).cloned();
         let result = match (mock, self.registry.activity(&start.name).cloned()) {
             (Some(mock), _) => mock(&call, start.input.clone()),
-            (None, Some(activity)) => self.real(&activity, &start),
+            (None, Some(activity)) => self.real(&activity, &start, &call),
             (None, None) => panic!(
                 "activity {:?} is neither registered nor mocked: .register({0}) or .mock({0}, …)\n{}",
                 start.name,
                 self.story(&start.attempt.key.instance)
             ),
         };
+        for (after, details) in call.heartbeats() {
+            let at = (self.now.after(after), self.number());
+            self.agenda.insert(at, Later::Heartbeat(start.attempt.clone(), details));
+        }
         let ends = (self.now.after(call.duration()), self.number());
         let ended = Later::Ended(start.attempt.clone(), result.clone().map_err(Box::new));
         self.agenda.insert(ends, ended);
@@ -381,8 +387,7 @@ impl World {
     /// Nobody waits for its result: it ends now.
     fn stop_attempt(&mut self, attempt: AttemptKey) {
         let before = self.agenda.len();
-        self.agenda
-            .retain(|_, later| !matches!(later, Later::Ended(other, _) if *other == attempt));
+        self.agenda.retain(|_, later| !matches!(later, Later::Ended(of, _) if *of == attempt));
         if self.agenda.len() < before {
             let failure = Failure::new(FailureClass::Cancelled, "Cancelled", "it was cancelled");
             let place = (self.now, self.number());
@@ -390,13 +395,15 @@ impl World {
         }
     }
 
-    fn real(&mut self, activity: &ActivityFn, start: &StartAttempt) -> Result<Payload, Failure> {
-        let (context, _cancel) = ActivityContext::new(
-            start.attempt.key.clone(),
-            start.attempt.call,
-            start.name.clone(),
-            start.attempt.attempt,
-        );
+    /// What it reports last is noted with `call`.
+    fn real(
+        &mut self,
+        activity: &ActivityFn,
+        start: &StartAttempt,
+        call: &MockCall,
+    ) -> Result<Payload, Failure> {
+        let (context, _cancel) = ActivityContext::new(start, None);
+        let said = context.clone();
         let (input, states) = (start.input.clone(), self.registry.states());
         let runtime = &*self.runtime.get_or_insert_with(|| {
             tokio::runtime::Builder::new_multi_thread()
@@ -415,6 +422,9 @@ impl World {
         let ended = std::thread::scope(|scope| {
             scope.spawn(move || catch_unwind(AssertUnwindSafe(run))).join()
         });
+        if let Some(details) = said.heartbeats().last() {
+            call.says(Some(details));
+        }
         match ended {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) | Err(panic) => {
@@ -442,6 +452,10 @@ impl World {
         }
         if let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= self.now) {
             match entry.remove() {
+                Later::Heartbeat(attempt, details) => {
+                    let at = self.now;
+                    self.handle(Input::Heartbeat { attempt, at, details });
+                }
                 Later::Ended(attempt, result) => {
                     self.handle(Input::AttemptEnded { attempt, result })
                 }

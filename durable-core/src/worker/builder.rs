@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use durable_machine::partition::HEARTBEAT_DELAY;
+
 use super::{Worker, WorkerOptions, start};
 use crate::registry::{Register, Registry, RegistryError};
 use crate::store::{Store, StoreError};
@@ -98,6 +100,7 @@ impl WorkerBuilder {
                 turn_timeout: Duration::from_secs(5),
                 shutdown_timeout: Duration::from_secs(30),
                 cancel_grace: Duration::from_secs(10),
+                heartbeat_delay: HEARTBEAT_DELAY,
                 build: None,
             },
         }
@@ -232,6 +235,14 @@ impl WorkerBuilder {
     /// How long an async activity that was cancelled may take to end before it is dropped. Default 10 s.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.options.cancel_grace = grace;
+        self
+    }
+
+    /// How long what activities report by [`heartbeat`](crate::ActivityContext::heartbeat) may stay in memory before
+    /// it is stored: what a process that dies loses of it at most. Default 10 s. While activities report, each
+    /// partition makes a commit so often and no more often, for all of them.
+    pub fn heartbeat_delay(mut self, delay: Duration) -> Self {
+        self.options.heartbeat_delay = delay;
         self
     }
 

@@ -6,6 +6,7 @@
 
 mod calls;
 mod effects;
+mod heartbeats;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -21,11 +22,12 @@ use durable_machine::store::{
 };
 use futures::stream::FuturesUnordered;
 
+use heartbeats::{Listening, Running};
+
 use super::mailbox::{Mail, Mailbox};
 use super::opening::Opening;
 use super::outgoing::Outgoing;
 use super::shared::Shared;
-use crate::activity::CancelHandle;
 use crate::orchestration::silenced;
 use crate::store::StoreError;
 use crate::telemetry;
@@ -74,7 +76,8 @@ pub(super) struct Driver {
     fence: Fence,
     waker: Waker,
     store_calls: FuturesUnordered<Waiting>,
-    running: HashMap<AttemptKey, CancelHandle>,
+    running: HashMap<AttemptKey, Running>,
+    listening: Listening,
     arrivals: ArrivalReads,
     /// What goes to other workers.
     outgoing: Outgoing,
@@ -115,6 +118,7 @@ impl Driver {
             waker: signal.into(),
             store_calls: FuturesUnordered::new(),
             running: HashMap::new(),
+            listening: Listening::default(),
             arrivals: ArrivalReads::default(),
             outgoing: Outgoing::default(),
             ready: Vec::new(),
@@ -137,7 +141,8 @@ impl Driver {
                 self.open_mail(mail);
                 self.poll_turns();
             }
-            let now = self.shared.store.now();
+            self.hear_later();
+            let now = self.now();
             if self.partition.next_due().is_some_and(|due| due <= now) {
                 self.partition.tick(now);
                 self.poll_turns();
@@ -178,18 +183,31 @@ impl Driver {
 
     fn sleep_at_most(&self) -> Option<Duration> {
         let due = self.partition.next_due().map(|due| due.since(self.shared.store.now()));
-        let stop = self.stop_at.map(|stop| stop.saturating_duration_since(Instant::now()));
-        due.into_iter().chain(stop).min()
+        let others = self.stop_at.into_iter().chain(self.listening.next());
+        let others = others.map(|at| at.saturating_duration_since(Instant::now()));
+        due.into_iter().chain(others).min()
     }
 
     fn open_mail(&mut self, mail: Mail) {
-        let now = self.shared.store.now();
+        let now = self.now();
         let input = match mail {
             Mail::Input(input) => {
-                if let Input::AttemptEnded { attempt, .. } = &input {
-                    self.running.remove(attempt);
+                match &input {
+                    Input::AttemptStarted(attempt) => self.listening.began(attempt),
+                    Input::AttemptEnded { attempt, result } => {
+                        if result.is_err() {
+                            self.hear(attempt);
+                        }
+                        self.running.remove(attempt);
+                        self.listening.ended(attempt);
+                    }
+                    _ => {}
                 }
                 input
+            }
+            Mail::Reported(attempt) => {
+                self.reported(attempt);
+                return;
             }
             Mail::Start { .. } | Mail::Command { .. } if self.stop_at.is_some() => {
                 self.opening.not_taken(mail);
@@ -213,6 +231,7 @@ impl Driver {
             Mail::Stop(at) => {
                 self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
                 self.shared.executor.forget(&self.mailbox);
+                self.hear_all();
                 return;
             }
             Mail::NotStarted(attempt) => {
@@ -236,7 +255,7 @@ impl Driver {
     /// They are in the store's hands now: nothing here waits for them.
     fn offered(&mut self, attempts: &[AttemptKey]) {
         for attempt in attempts {
-            if self.running.remove(attempt).is_some_and(|cancel| cancel.is_cancelled()) {
+            if self.running.remove(attempt).is_some_and(|running| running.cancel.is_cancelled()) {
                 self.outgoing.withdraw(attempt.clone());
             }
         }
@@ -267,8 +286,8 @@ impl Driver {
 
     fn end(&mut self) {
         self.opening.close();
-        for cancel in self.running.values() {
-            cancel.cancel();
+        for running in self.running.values() {
+            running.cancel.cancel();
         }
     }
 

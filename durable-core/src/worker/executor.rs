@@ -242,13 +242,14 @@ impl Executor {
             return;
         }
         let Job { start, context, report } = job;
-        let StartAttempt { attempt, name, input, start_to_finish } = *start;
+        let timed = start.is_timed();
+        let StartAttempt { attempt, name, input, .. } = *start;
         let result = if context.is_cancelled() {
             Err(cancelled())
         } else {
             metrics::counter!(telemetry::ACTIVITIES_STARTED).increment(1);
             metrics::gauge!(telemetry::ACTIVITIES_RUNNING).increment(1);
-            if start_to_finish.is_some() {
+            if timed {
                 report.started(&attempt);
             }
             let span = tracing::info_span!(

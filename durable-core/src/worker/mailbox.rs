@@ -11,6 +11,8 @@ use durable_machine::model::{Acceptance, Envelope};
 use durable_machine::partition::{AttemptKey, Input, Ticket};
 use tokio::runtime::Handle;
 
+use crate::activity::Listener;
+
 /// One thing for the loop.
 pub(crate) enum Mail {
     /// For the partition as it is.
@@ -25,6 +27,8 @@ pub(crate) enum Mail {
     Stop(Instant),
     /// The attempt did not get its turn before the worker stopped.
     NotStarted(AttemptKey),
+    /// The attempt has reported something that is to be fetched.
+    Reported(AttemptKey),
     /// These attempts, which had waited for a lane, were offered to other workers.
     Offered(Vec<AttemptKey>),
 }
@@ -38,6 +42,7 @@ impl Mail {
             | Self::CheckArrivals
             | Self::Stop(_)
             | Self::NotStarted(_)
+            | Self::Reported(_)
             | Self::Offered(_) => None,
         }
     }
@@ -89,6 +94,12 @@ impl Mailbox {
 
     pub(super) fn signal(&self) -> Arc<Signal> {
         self.signal.clone()
+    }
+}
+
+impl Listener for Mailbox {
+    fn reported(&self, attempt: &AttemptKey) {
+        self.send(Mail::Reported(attempt.clone()));
     }
 }
 

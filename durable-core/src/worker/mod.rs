@@ -41,6 +41,7 @@ pub(crate) struct WorkerOptions {
     pub(crate) turn_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) cancel_grace: Duration,
+    pub(crate) heartbeat_delay: Duration,
     pub(crate) build: Option<String>,
 }
 

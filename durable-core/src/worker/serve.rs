@@ -233,6 +233,7 @@ fn open(
         limits: shared.store.limits(),
         cache_bytes_max: shared.options.cache_bytes_max / usize::from(shared.partitions),
         uncommitted_max: UNCOMMITTED_MAX,
+        heartbeat_delay: shared.options.heartbeat_delay,
         stuck: stuck.to_vec(),
         looks_first: again,
     };

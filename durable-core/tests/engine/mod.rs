@@ -20,6 +20,7 @@ mod neighbours;
 mod offers;
 mod operations;
 mod partitions;
+mod progress;
 mod purging;
 mod restarting;
 mod rewinding;

@@ -113,6 +113,7 @@ macro_rules! shared_contract_tests {
         $crate::store_contract::contract_tests! {
             $make, $block_on, scripted:
             an_offer_is_taken_by_one_renewed_and_finished,
+            what_an_attempt_reported_is_told_to_whoever_takes_it_next,
             who_works_on_what_nobody_waits_for_learns_of_it,
             a_worker_learns_when_another_comes_or_goes,
             posts_reach_the_owner_of_the_other_partition,

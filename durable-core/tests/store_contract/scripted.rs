@@ -986,11 +986,14 @@ pub(crate) async fn an_offer_is_taken_by_one_renewed_and_finished(make: Make<'_>
         name: "ship".into(),
         input: Payload::null(),
         start_to_finish: None,
+        heartbeat_timeout: None,
+        heartbeat_details: None,
     };
     let result = |work: &TakenWork| WorkResult {
         id: EnvelopeId(format!("result of {} by {}", work.item.attempt.call, work.receipt).into()),
         attempt: work.item.attempt.clone(),
         result: Ok(Payload::null()),
+        heartbeat_details: None,
     };
     let (mut owner, _) = Owner::open(&store, P0).await;
     owner.commit(at(1), vec![begin("a", 1, at(1))]).await;
@@ -1033,6 +1036,44 @@ pub(crate) async fn an_offer_is_taken_by_one_renewed_and_finished(make: Make<'_>
     assert_eq!(calls, [0, 1, 2, 2], "also that of the taker who lost it: the first one counts");
 }
 
+pub(crate) async fn what_an_attempt_reported_is_told_to_whoever_takes_it_next(make: Make<'_>) {
+    let subject = make(1);
+    let (store, other) = (subject.store(), subject.client().await);
+    let item = |call: u32| StartAttempt {
+        attempt: AttemptKey {
+            key: key("a", 1, 0),
+            call: CallNumber(call),
+            attempt: Attempt::FIRST,
+        },
+        name: "ship".into(),
+        input: Payload::null(),
+        start_to_finish: None,
+        heartbeat_timeout: Some(Duration::from_secs(30)),
+        heartbeat_details: Some(Payload::of("before").expect("a text is JSON")),
+    };
+    store.offer(vec![item(0), item(1)]).await.expect("no fault");
+    let brief = Duration::from_secs(2);
+    let mut taken = other.take(worker(1), 2, brief).await.expect("no fault");
+    assert_eq!(taken.iter().map(|work| work.item.clone()).collect::<Vec<_>>(), [item(0), item(1)]);
+    // The second says something, and more than once: the last word counts.
+    for word in ["a", "b"] {
+        taken[1].item.heartbeat_details = Some(Payload::of(word).expect("a text is JSON"));
+        for work in &taken {
+            let renewal = other.renew(work, brief).await.expect("no fault");
+            assert_eq!(renewal, Renewal::Renewed);
+        }
+    }
+    // Nothing is heard of the taker from then on.
+    let mut again = Vec::new();
+    while again.len() < 2 {
+        again.extend(store.take(worker(2), 2, Duration::from_secs(60)).await.expect("no fault"));
+    }
+    again.sort_by_key(|work| work.item.attempt.call);
+    let told: Vec<_> = again.into_iter().map(|work| work.item).collect();
+    let word = taken[1].item.heartbeat_details.clone();
+    assert_eq!(told, [item(0), StartAttempt { heartbeat_details: word, ..item(1) }]);
+}
+
 pub(crate) async fn who_works_on_what_nobody_waits_for_learns_of_it(make: Make<'_>) {
     let subject = make(1);
     let (store, other) = (subject.store(), subject.client().await);
@@ -1041,6 +1082,8 @@ pub(crate) async fn who_works_on_what_nobody_waits_for_learns_of_it(make: Make<'
         name: "ship".into(),
         input: Payload::null(),
         start_to_finish: None,
+        heartbeat_timeout: None,
+        heartbeat_details: None,
     };
     store.offer(vec![item.clone()]).await.expect("no fault");
     let long = Duration::from_secs(60);

@@ -1,5 +1,7 @@
 //! Why something failed, in a form that survives being stored and keeps its type.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Payload, limits};
@@ -96,6 +98,20 @@ impl Failure {
     pub fn caused_by(mut self, cause: Failure) -> Self {
         self.cause = Some(Box::new(cause));
         self
+    }
+
+    /// An attempt of this activity took longer than it may.
+    #[must_use]
+    pub fn timed_out(activity: &str, limit: Duration) -> Self {
+        let message = format!("an attempt of {activity:?} took longer than {limit:?}");
+        Self::new(FailureClass::Timeout, "Timeout", message)
+    }
+
+    /// An attempt of this activity gave no heartbeat for longer than it may.
+    #[must_use]
+    pub fn fell_silent(activity: &str, limit: Duration) -> Self {
+        let message = format!("an attempt of {activity:?} gave no heartbeat for {limit:?}");
+        Self::new(FailureClass::Timeout, "HeartbeatTimeout", message)
     }
 
     /// A limit of the engine was exceeded; the sentence says which and what to do.

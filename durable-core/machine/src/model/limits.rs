@@ -15,6 +15,10 @@ pub const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a custom status. Source: Durable Functions has the same limit of 16 KiB.
 pub const CUSTOM_STATUS_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the details of a heartbeat. They stand in the row of work in flight while the call is open, and
+/// travel with offers.
+pub const HEARTBEAT_DETAILS_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of one error text; longer ones are cut with a mark.
 pub const ERROR_TEXT_BYTES_MAX: usize = 32 * 1024;
 

@@ -201,6 +201,36 @@ pub struct StartAttempt {
     pub input: Payload,
     /// How long it may take. Where there is a limit, who runs it says when it began.
     pub start_to_finish: Option<Duration>,
+    /// How long it may go on without a heartbeat. The same holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_timeout: Option<Duration>,
+    /// What an earlier attempt of the call, or an earlier start of this one, reported last.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::payload::present"
+    )]
+    pub heartbeat_details: Option<Payload>,
+}
+
+impl StartAttempt {
+    /// Whether who runs it has to say when it began.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.start_to_finish.is_some() || self.heartbeat_timeout.is_some()
+    }
+
+    /// It took longer than it may.
+    #[must_use]
+    pub fn timed_out(&self) -> Failure {
+        Failure::timed_out(&self.name, self.start_to_finish.unwrap_or_default())
+    }
+
+    /// It gave no heartbeat for longer than it may.
+    #[must_use]
+    pub fn fell_silent(&self) -> Failure {
+        Failure::fell_silent(&self.name, self.heartbeat_timeout.unwrap_or_default())
+    }
 }
 
 /// What the owner of one partition sends to the owner of another.

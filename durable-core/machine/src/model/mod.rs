@@ -27,6 +27,7 @@ pub use ids::{
 pub use message::{
     Acceptance, Command, Envelope, Message, MessageBody, Post, ReusePolicy, StartAttempt,
 };
+pub(crate) use payload::present as present_payload;
 pub use payload::{InvalidPayload, Payload};
 pub use policy::{ActivityOptions, RetryPolicy};
 pub use status::{

@@ -111,7 +111,7 @@ impl Serialize for Payload {
 
 /// Reads a member that is left out where there is no payload: `null` is a payload like any other, and
 /// serde would take it for an absent one.
-pub(super) fn present<'de, D: Deserializer<'de>>(
+pub(crate) fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Payload>, D::Error> {
     Payload::deserialize(deserializer).map(Some)

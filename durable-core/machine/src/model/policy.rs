@@ -185,6 +185,9 @@ pub struct ActivityOptions {
     /// How long one attempt may take from its start to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_to_finish: Option<Duration>,
+    /// How long one attempt may go on without a heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_timeout: Option<Duration>,
     /// Reserved: only workers with this tag run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing_tag: Option<String>,

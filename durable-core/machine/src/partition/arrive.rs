@@ -7,7 +7,7 @@ use super::end::Ended;
 use super::entry::{Arrival, Code, Entry, Life};
 use super::run::{DueItem, Stashed};
 use super::{Core, Partition};
-use crate::model::{EventKind, Failure, FailureClass, InstanceId, MessageBody, limits};
+use crate::model::{EventKind, InstanceId, MessageBody, StartAttempt, limits};
 use crate::store::DeadMessage;
 
 impl Partition {
@@ -141,21 +141,10 @@ impl Core {
                     }
                 }
                 DueItem::Deadline(call) => {
-                    let Some(run) = entry.active() else { continue };
-                    let Some(open) = run.calls.get(&call) else { continue };
-                    if open.cancelling {
-                        // It was told; when it has ended it says so.
-                        continue;
-                    }
-                    let limit = open.options.start_to_finish.unwrap_or_default();
-                    let failure = Failure::new(
-                        FailureClass::Timeout,
-                        "Timeout",
-                        format!("an attempt of {:?} took longer than {limit:?}", open.name),
-                    );
-                    let cancel = Effect::CancelAttempt(run.attempt_key(call, open));
-                    entry.writes.effect(cancel);
-                    self.attempt_result(instance, entry, call, Err(Box::new(failure)), None);
+                    self.attempt_is_over(instance, entry, call, StartAttempt::timed_out);
+                }
+                DueItem::Silence(call) => {
+                    self.attempt_is_over(instance, entry, call, StartAttempt::fell_silent);
                 }
             }
         }

@@ -1,12 +1,15 @@
 //! Attempts of activity calls: begun, answered, cancelled.
 
+use std::time::Duration;
+
 use super::call::{self, AfterFailure, Phase, spread};
 use super::effect::Effect;
 use super::entry::{Arrival, Entry, Life};
 use super::run::{Run, Stashed};
 use super::{Core, Partition};
 use crate::model::{
-    AttemptKey, CallNumber, EnvelopeId, EventKind, Failure, InstanceId, Payload, Timestamp, limits,
+    AttemptKey, CallNumber, EnvelopeId, EventKind, Failure, InstanceId, Payload, StartAttempt,
+    Timestamp, limits,
 };
 use crate::store::WorkResult;
 
@@ -15,14 +18,18 @@ impl Partition {
         let now = self.core.now;
         let Some(entry) = self.entries.get_mut(&attempt.key.instance) else { return };
         if let Some((run, call)) = open_call(entry, attempt)
-            && let Some(limit) = run.calls.get(&call).and_then(|open| open.options.start_to_finish)
             && let Some(open) = run.calls.get_mut(&call)
-            && open.phase == (Phase::Running { deadline: None })
+            && open.phase == Phase::STARTED
         {
-            let deadline = now.after(limit);
-            open.phase = Phase::Running { deadline: Some(deadline) };
-            run.wake_call_at(deadline, call);
-            self.core.sync_wheel(&attempt.key.instance, entry);
+            let after = |limit: Duration| now.after(limit);
+            open.phase = Phase::Running {
+                deadline: open.options.start_to_finish.map(after),
+                beat_by: open.options.heartbeat_timeout.map(after),
+            };
+            if let Some(end) = open.phase.times_out_at() {
+                run.wake_call_at(end, call);
+                self.core.sync_wheel(&attempt.key.instance, entry);
+            }
         }
     }
 
@@ -62,6 +69,25 @@ impl Partition {
 }
 
 impl Core {
+    /// An attempt failed by the clock: it is told, and what it still answers is late.
+    pub(super) fn attempt_is_over(
+        &mut self,
+        instance: &InstanceId,
+        entry: &mut Entry,
+        call: CallNumber,
+        why: fn(&StartAttempt) -> Failure,
+    ) {
+        let Some(run) = entry.active() else { return };
+        if run.calls.get(&call).is_some_and(|open| open.cancelling) {
+            // It was told; when it has ended it says so.
+            return;
+        }
+        let Some(start) = run.start_of(call) else { return };
+        let failure = Box::new(why(&start));
+        entry.writes.effect(Effect::CancelAttempt(start.attempt));
+        self.attempt_result(instance, entry, call, Err(failure), None);
+    }
+
     /// Takes the answer of a running attempt: settles the call, or sets up its next attempt. `report` names
     /// the message that brought it, if one did: it is consumed with what it leads to, not before.
     pub(super) fn attempt_result(
@@ -189,9 +215,17 @@ impl Core {
         entry: &mut Entry,
         reported: WorkResult,
     ) {
-        let WorkResult { id, attempt, result } = reported;
+        let WorkResult { id, attempt, result, heartbeat_details } = reported;
         match open_call(entry, &attempt) {
-            Some((_, call)) => self.attempt_result(instance, entry, call, result, Some(id)),
+            Some((run, call)) => {
+                if let Some(open) = run.calls.get_mut(&call)
+                    && result.is_err()
+                    && heartbeat_details.is_some()
+                {
+                    open.details = heartbeat_details;
+                }
+                self.attempt_result(instance, entry, call, result, Some(id));
+            }
             None => {
                 self.stats.dropped += 1;
                 entry.writes.consume_unremembered(id);
@@ -240,7 +274,7 @@ pub(super) fn running_attempts(run: &Run) -> Vec<AttemptKey> {
 pub(super) fn start_attempt(entry: &mut Entry, call: CallNumber) {
     let Life::Active(run) = &mut entry.life else { return };
     if let Some(open) = run.calls.get_mut(&call) {
-        open.phase = Phase::Running { deadline: None };
+        open.phase = Phase::STARTED;
         open.offered = false;
     }
     if let Some(start) = run.start_of(call) {

@@ -31,6 +31,8 @@ pub(super) struct Call {
     /// It is to end, and its end is waited for: no further attempt begins.
     pub(super) cancelling: bool,
     pub(super) last_failure: Option<Failure>,
+    /// What its attempts reported last with their heartbeats.
+    pub(super) details: Option<Payload>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(super) enum Phase {
     Running {
         /// Set when the executor reports that the attempt really began and the call has a time limit.
         deadline: Option<Timestamp>,
+        /// The same for the next heartbeat.
+        beat_by: Option<Timestamp>,
     },
     /// Waits for its next attempt.
     Backoff {
@@ -62,6 +66,19 @@ pub(super) fn ended(failure: Option<Failure>) -> Failure {
     }
 }
 
+impl Phase {
+    /// Nobody has said yet that it really began, or nothing limits it.
+    pub(super) const STARTED: Self = Self::Running { deadline: None, beat_by: None };
+
+    /// When a running attempt has failed by the clock alone.
+    pub(super) fn times_out_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Running { deadline, beat_by } => deadline.iter().chain(beat_by).min().copied(),
+            Self::Backoff { .. } | Self::Settled => None,
+        }
+    }
+}
+
 /// What becomes of a failed attempt.
 pub(super) enum AfterFailure {
     Retry { not_before: Timestamp },
@@ -77,15 +94,21 @@ impl Call {
             scheduled_at: at,
             attempt: Attempt::FIRST,
             starts: 1,
-            phase: Phase::Running { deadline: None },
+            phase: Phase::STARTED,
             offered: false,
             cancelling: false,
             last_failure: None,
+            details: None,
         }
     }
 
     /// Decides about the failure of the running attempt. `random` in 0..1 decides the jitter, once.
-    pub(super) fn failed(&mut self, failure: Failure, now: Timestamp, random: f64) -> AfterFailure {
+    pub(super) fn failed(
+        &mut self,
+        mut failure: Failure,
+        now: Timestamp,
+        random: f64,
+    ) -> AfterFailure {
         if self.cancelling && !planted!(CancelledCallTriedAgain) {
             self.phase = Phase::Settled;
             return AfterFailure::Final(ended(Some(failure)));
@@ -100,10 +123,19 @@ impl Call {
                 self.offered = false;
                 self.phase = Phase::Backoff { not_before };
                 self.last_failure = Some(failure);
+                if planted!(DetailsForgottenAtRetry) {
+                    self.details = None;
+                }
                 AfterFailure::Retry { not_before }
             }
             None => {
                 self.phase = Phase::Settled;
+                // How far it came, where the code could not say so itself.
+                if failure.details.is_none()
+                    && matches!(failure.class, FailureClass::Timeout | FailureClass::WorkerLost)
+                {
+                    failure.details.clone_from(&self.details);
+                }
                 AfterFailure::Final(failure)
             }
         }
@@ -123,7 +155,7 @@ impl Call {
             ));
         }
         self.starts += 1;
-        self.phase = Phase::Running { deadline: None };
+        self.phase = Phase::STARTED;
         Ok(())
     }
 
@@ -136,13 +168,15 @@ impl Call {
         let plain = self.attempt == Attempt::FIRST
             && self.starts == 1
             && not_before.is_none()
-            && !self.offered;
+            && !self.offered
+            && self.details.is_none();
         (!plain).then(|| CallRecord {
             attempt: self.attempt,
             starts: self.starts,
             not_before,
             offered: self.offered,
             last_failure: self.last_failure.clone(),
+            details: self.details.clone().filter(|_| !planted!(DetailsNotStored)),
         })
     }
 
@@ -152,6 +186,7 @@ impl Call {
         self.starts = record.starts;
         self.offered = record.offered;
         self.last_failure.clone_from(&record.last_failure);
+        self.details.clone_from(&record.details);
         if let Some(mut not_before) = record.not_before {
             if planted!(JitterDecidedAgain) {
                 not_before = not_before.after(std::time::Duration::from_millis(7));
@@ -172,6 +207,13 @@ pub(super) struct CallRecord {
     offered: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_failure: Option<Failure>,
+    /// What its attempts reported last with their heartbeats.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::model::present_payload"
+    )]
+    details: Option<Payload>,
 }
 
 /// A number in 0..1 that is the same for the same attempt: FNV-1a 64 over its place. It only has to

@@ -53,6 +53,15 @@ pub enum Input {
     },
     /// An attempt with a time limit really began.
     AttemptStarted(AttemptKey),
+    /// A running attempt says that it goes on.
+    Heartbeat {
+        /// Which.
+        attempt: AttemptKey,
+        /// When it said so.
+        at: Timestamp,
+        /// How far it is, where it says so.
+        details: Option<Payload>,
+    },
     /// An attempt ended.
     AttemptEnded {
         /// Which.

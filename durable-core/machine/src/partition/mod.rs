@@ -24,6 +24,7 @@ mod end;
 mod entry;
 mod generation;
 mod group;
+mod heartbeat;
 mod hold;
 mod load;
 mod mail;
@@ -37,9 +38,11 @@ mod wheel;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use crate::model::{AttemptKey, StartAttempt};
 pub use effect::{Answer, Effect, Input, Ticket};
+pub use heartbeat::HEARTBEAT_DELAY;
 pub use needs::Needs;
 pub use turn::{Turn, Turned};
 
@@ -74,6 +77,9 @@ pub struct Config {
     pub cache_bytes_max: usize,
     /// Instances with something uncommitted from which on new work is refused while a commit is under way.
     pub uncommitted_max: usize,
+    /// How long the details of heartbeats stay in memory before they are written: [`HEARTBEAT_DELAY`], where
+    /// nobody says otherwise.
+    pub heartbeat_delay: Duration,
     /// Instances that are held when they are loaded, because their code did not return.
     pub stuck: Vec<InstanceId>,
     /// Whether it looks before it begins a child under the id that was made for it: a commit of the last
@@ -144,6 +150,8 @@ struct Core {
     patient: Patience,
     outbox: Outbox,
     inbox: Inbox,
+    /// What attempts have said with their heartbeats.
+    unwritten: heartbeat::Unwritten,
     loads: load::Loads,
     under_way: Option<group::UnderWay>,
     next_commit: u64,
@@ -168,6 +176,7 @@ impl Partition {
             loads: load::Loads::opening(&head),
             inbox: Inbox::restored(&head),
             outbox: Outbox::restored(snapshot.outbox, now),
+            unwritten: heartbeat::Unwritten::default(),
             head,
             head_changed: false,
             config,
@@ -216,6 +225,11 @@ impl Partition {
             Input::Confirmed { by, upto } => self.core.outbox.confirmed(by, upto),
             Input::AttemptStarted(_) if planted!(TimeLimitIgnored) => {}
             Input::AttemptStarted(attempt) => self.attempt_started(&attempt),
+            Input::Heartbeat { attempt, at, details } => {
+                self.heartbeat(&attempt, at, details);
+                // No tick: another attempt that is due may have said something, too, that is handed over next.
+                return;
+            }
             Input::AttemptEnded { attempt, result } => self.attempt_ended(&attempt, result),
             Input::Offered(attempts) => self.offered(&attempts),
             Input::Reported(result) => {
@@ -256,6 +270,9 @@ impl Partition {
         while let Some(instance) = self.core.wheel.pop(self.core.now) {
             self.look_at_due(instance);
         }
+        if self.core.heartbeats_are_due() {
+            self.write_heartbeats();
+        }
         if let Some(after) = self.core.wheel.wants_page() {
             self.core.effects.push(Effect::LoadTimers(after));
         }
@@ -268,7 +285,7 @@ impl Partition {
     pub fn next_due(&self) -> Option<Timestamp> {
         let patience = self.core.patience_ends();
         let due = self.core.wheel.next().into_iter().chain(self.core.outbox.next_due());
-        due.chain(patience).min()
+        due.chain(patience).chain(self.core.unwritten.due()).min()
     }
 
     /// User code to poll, in the order in which it became ready.

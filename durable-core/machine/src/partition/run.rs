@@ -163,6 +163,8 @@ pub(super) enum DueItem {
     Retry(CallNumber),
     /// The running attempt took too long.
     Deadline(CallNumber),
+    /// It gave no heartbeat for too long.
+    Silence(CallNumber),
     /// The run did not end in time.
     Expired,
 }
@@ -389,10 +391,14 @@ impl Run {
             self.calls_due.remove(&(at, call));
             match self.calls.get(&call).map(|open| open.phase) {
                 Some(Phase::Backoff { .. }) => due.push((at, DueItem::Retry(call))),
-                Some(Phase::Running { deadline: Some(_) }) => {
-                    due.push((at, DueItem::Deadline(call)))
-                }
-                Some(Phase::Running { deadline: None } | Phase::Settled) | None => {}
+                Some(phase @ Phase::Running { deadline, .. }) => match phase.times_out_at() {
+                    // A heartbeat put it off.
+                    Some(later) if later > now => drop(self.calls_due.insert((later, call))),
+                    Some(end) if deadline == Some(end) => due.push((at, DueItem::Deadline(call))),
+                    Some(_) => due.push((at, DueItem::Silence(call))),
+                    None => {}
+                },
+                Some(Phase::Settled) | None => {}
             }
         }
         due.extend(expires.map(|at| (at, DueItem::Expired)));
@@ -447,6 +453,12 @@ impl Run {
             name: open.name.clone(),
             input: open.input.clone(),
             start_to_finish: open.options.start_to_finish,
+            heartbeat_timeout: open.options.heartbeat_timeout,
+            heartbeat_details: if planted!(DetailsOfAnotherCall) {
+                self.calls.values().find_map(|open| open.details.clone())
+            } else {
+                open.details.clone()
+            },
         })
     }
 

@@ -10,6 +10,7 @@ mod events;
 mod faults;
 mod generations;
 mod golden;
+mod heartbeats;
 mod histories;
 mod holds;
 mod limits;

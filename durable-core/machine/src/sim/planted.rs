@@ -72,6 +72,14 @@ planted_bugs! {
     JitterDecidedAgain,
     /// An attempt may take as long as it likes.
     TimeLimitIgnored,
+    /// A heartbeat does not put off the limit on silence.
+    HeartbeatIgnored,
+    /// The next attempt does not learn what the one before it reported.
+    DetailsForgottenAtRetry,
+    /// An attempt is given what that of another call reported.
+    DetailsOfAnotherCall,
+    /// What attempts report is in memory only.
+    DetailsNotStored,
     /// A new owner does not start what ran with the old one.
     RunningCallsForgotten,
     /// A new owner starts what is offered to other workers.

@@ -116,6 +116,9 @@ pub(super) struct Work {
     pub(super) micros: i64,
     /// Characters of its result beside the token.
     pub(super) size: usize,
+    /// How often it says on its way how far it is.
+    #[serde(default)]
+    pub(super) beats: u32,
 }
 
 /// Draws scripts.
@@ -139,6 +142,8 @@ pub(super) struct Author {
     hurried: bool,
     /// Many races end by a cancel that is waited for.
     scoped: bool,
+    /// Where bodies say how far they are: a sequence of its own, which shifts nothing else.
+    beating: Option<Rng>,
 }
 
 /// Kinds of steps, those that need more than one execution or instance last: two thirds of the seeds have them.
@@ -158,6 +163,8 @@ impl Author {
         let kinds = if rng.clone().below(3) > 0 { KINDS } else { KINDS_OF_ONE_EXECUTION };
         let hurried = rng.clone().bits() % 7 < 2;
         let scoped = rng.clone().bits() % 11 < 4;
+        let mut beating = Rng::new(!rng.clone().bits());
+        let beating = beating.chance(300).then_some(beating);
         let theme = rng.below(kinds);
         let brisk = rng.chance(700);
         Self {
@@ -173,6 +180,7 @@ impl Author {
             levels_left: LEVELS_MAX,
             hurried,
             scoped,
+            beating,
         }
     }
 
@@ -386,7 +394,7 @@ impl Author {
             options.start_to_finish = Some(Duration::from_millis(1 + self.rng.below(4_000)));
             hangs = if self.rng.chance(400) { self.rng.small(3) } else { 0 };
         }
-        let work = Work {
+        let mut work = Work {
             token: self.token(),
             hangs,
             fails: if self.rng.chance(450) { self.rng.small(5) } else { 0 },
@@ -398,9 +406,32 @@ impl Author {
                 self.rng.within(0, 20 * MILLI)
             },
             size: if self.rng.chance(100) { self.rng.index(3_000) } else { self.rng.index(20) },
+            beats: 0,
         };
+        if let Some(rng) = &mut self.beating {
+            beat(rng, &mut work, &mut options);
+        }
         // Without a draw: it shifts nothing else.
         options.compensates = work.token % 29 == 7;
         Step::Call { work, options: Box::new(options), must: self.rng.chance(80) }
+    }
+}
+
+/// Lets a body report on its way, and bounds its silence.
+fn beat(rng: &mut Rng, work: &mut Work, options: &mut ActivityOptions) {
+    if !rng.chance(500) {
+        return;
+    }
+    work.beats = 1 + rng.small(6);
+    if rng.chance(500) {
+        // So long that what it reports has to be stored meanwhile.
+        work.micros = rng.within(SECOND, 120 * SECOND);
+    }
+    if rng.chance(500) {
+        let pause = work.micros / i64::from(work.beats + 1);
+        // Most bodies keep to it.
+        let limit = MILLI + pause * rng.within(9, 25) / 10;
+        options.heartbeat_timeout = Some(Duration::from_micros(limit.unsigned_abs()));
+        work.hangs = if rng.chance(400) { rng.small(3) } else { work.hangs };
     }
 }

@@ -107,6 +107,13 @@ pub struct WorkResult {
     pub attempt: AttemptKey,
     /// Its result.
     pub result: Result<Payload, Box<Failure>>,
+    /// What an attempt that failed had reported last with its heartbeats.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::model::present_payload"
+    )]
+    pub heartbeat_details: Option<Payload>,
 }
 
 /// A message that was put aside because it can never be applied.

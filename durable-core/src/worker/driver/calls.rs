@@ -45,7 +45,7 @@ impl Driver {
     }
 
     fn store_answered(&mut self, done: Done) -> Result<(), Exit> {
-        let now = self.shared.store.now();
+        let now = self.now();
         match done {
             Done::Loaded(instance, Ok(found)) => {
                 self.partition.handle(now, Input::Loaded { instance, found: Ok(found) });
@@ -240,7 +240,7 @@ impl Driver {
     }
 
     fn take_arrivals(&mut self, arrivals: Arrivals) {
-        let now = self.shared.store.now();
+        let now = self.now();
         self.arrivals.under_way = false;
         self.arrivals.position = arrivals.position;
         // Starts first: a command may be for one of them.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use durable_machine::model::{PartitionId, Post};
 use durable_machine::partition::{Effect, Input};
 
+use super::heartbeats::Running;
 use super::{Done, Driver};
 use crate::activity::ActivityContext;
 use crate::store::StoreError;
@@ -26,22 +27,18 @@ impl Driver {
                 Effect::StartAttempt(start) => {
                     // A stopping worker leaves it to the next one.
                     if self.stop_at.is_none() {
-                        let attempt = start.attempt.clone();
-                        let (context, cancel) = ActivityContext::new(
-                            attempt.key.clone(),
-                            attempt.call,
-                            start.name.clone(),
-                            attempt.attempt,
-                        );
-                        self.running.insert(attempt, cancel);
+                        let listener = self.mailbox.clone();
+                        let (context, cancel) = ActivityContext::new(&start, Some(listener));
+                        let running = Running::new(context.clone(), cancel);
+                        self.running.insert(start.attempt.clone(), running);
                         let report = Report::Loop(self.mailbox.clone());
                         self.shared.executor.run(Job { start, context, report });
                     }
                 }
                 Effect::CancelAttempt(attempt) => {
                     match self.running.get(&attempt) {
-                        Some(cancel) => {
-                            cancel.cancel();
+                        Some(running) => {
+                            running.cancel.cancel();
                             cancelled = true;
                         }
                         // This owner or an earlier one may have offered it.

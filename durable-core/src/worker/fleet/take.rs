@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use durable_machine::model::{EnvelopeId, Failure, FailureClass, Payload};
+use durable_machine::model::{EnvelopeId, Failure, Payload};
 use durable_machine::store::WorkResult;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
@@ -117,22 +117,17 @@ impl Drop for Serving {
 }
 
 /// Runs one attempt and sends its result on its way.
-async fn run_taken(serving: Serving, work: TakenWork, since: Instant) {
+async fn run_taken(serving: Serving, mut work: TakenWork, since: Instant) {
     let shared = &serving.0;
     let Some(fleet) = &shared.fleet else { return };
-    let attempt = &work.item.attempt;
-    let (context, cancel) = ActivityContext::new(
-        attempt.key.clone(),
-        attempt.call,
-        work.item.name.clone(),
-        attempt.attempt,
-    );
+    let (context, cancel) = ActivityContext::new(&work.item, None);
     let (news, progress) = mpsc::unbounded_channel();
     let start = Box::new(work.item.clone());
-    shared.executor.run(Job { start, context, report: Report::Taker(news) });
+    let job = Job { start, context: context.clone(), report: Report::Taker(news) };
+    shared.executor.run(job);
     let mut stopping = shared.stopping();
     let outcome = tokio::select! {
-        outcome = follow(shared, fleet, &work, progress, since, &cancel) => outcome,
+        outcome = follow(shared, fleet, &mut work, &context, progress, since, &cancel) => outcome,
         () = time_is_up(&mut stopping) => None,
     };
     match outcome {
@@ -140,6 +135,7 @@ async fn run_taken(serving: Serving, work: TakenWork, since: Instant) {
         None => cancel.cancel(),
         Some(result) => {
             cancel_unless_ended(&cancel, &result);
+            work.item.heartbeat_details = context.heartbeats().details();
             tokio::select! {
                 () = finish(shared, fleet, &work, result) => {}
                 () = time_is_up(&mut stopping) => {}
@@ -159,29 +155,41 @@ fn cancel_unless_ended(cancel: &CancelHandle, result: &Result<Payload, Box<Failu
 async fn follow(
     shared: &Shared,
     fleet: &Fleet,
-    work: &TakenWork,
+    work: &mut TakenWork,
+    context: &ActivityContext,
     mut progress: mpsc::UnboundedReceiver<Progress>,
     since: Instant,
     cancel: &CancelHandle,
 ) -> Outcome {
     let visibility = fleet.sharing.visibility;
     let mut renew_at = since + visibility / 2;
-    let mut deadline = None;
+    let (mut deadline, mut silent_at) = (None, None);
     loop {
         tokio::select! {
             biased;
             news = progress.recv() => match news {
                 Some(Progress::Started) => {
-                    let limit = work.item.start_to_finish;
-                    deadline = limit.map(|limit| Instant::now() + limit);
+                    let now = Instant::now();
+                    deadline = work.item.start_to_finish.map(|limit| now + limit);
+                    silent_at = work.item.heartbeat_timeout.map(|limit| now + limit);
                 }
                 Some(Progress::Ended(result)) => return Some(result),
                 // It was not begun: the worker stops.
                 None => return None,
             },
-            () = reached(deadline) => return Some(Err(Box::new(timed_out(work)))),
+            () = reached(deadline) => return Some(Err(Box::new(work.item.timed_out()))),
+            () = reached(silent_at) => {
+                let limit = work.item.heartbeat_timeout.unwrap_or_default();
+                let spoke_at = context.heartbeats().last_at().map(|at| at + limit);
+                match spoke_at.filter(|at| *at > Instant::now()) {
+                    None => return Some(Err(Box::new(work.item.fell_silent()))),
+                    later => silent_at = later,
+                }
+            }
             () = reached(Some(renew_at)) => {
                 let sent = Instant::now();
+                // Whoever takes it next, should this worker die, is told.
+                work.item.heartbeat_details = context.heartbeats().details();
                 let renewal = shared.store.renew(work, visibility);
                 match tokio::time::timeout(visibility / 4, renewal).await {
                     Ok(Ok(Renewal::Renewed)) => renew_at = sent + visibility / 2,
@@ -189,7 +197,7 @@ async fn follow(
                     // Its owner may wait until it has really ended.
                     Ok(Ok(Renewal::Withdrawn)) => {
                         cancel.cancel();
-                        deadline = None;
+                        (deadline, silent_at) = (None, None);
                         renew_at = sent + visibility / 2;
                     }
                     Ok(Err(error)) => {
@@ -221,16 +229,6 @@ async fn time_is_up(stopping: &mut watch::Receiver<Option<Instant>>) {
     }
 }
 
-/// What the owner would say.
-fn timed_out(work: &TakenWork) -> Failure {
-    let limit = work.item.start_to_finish.unwrap_or_default();
-    Failure::new(
-        FailureClass::Timeout,
-        "Timeout",
-        format!("an attempt of {:?} took longer than {limit:?}", work.item.name),
-    )
-}
-
 /// Sends the result, again and again while storage cannot take it. Once the offer can be seen again, others
 /// run the attempt, too.
 async fn finish(
@@ -242,6 +240,7 @@ async fn finish(
     let result = WorkResult {
         id: EnvelopeId(Uuid::new_v4().simple().to_string().into()),
         attempt: work.item.attempt.clone(),
+        heartbeat_details: work.item.heartbeat_details.clone().filter(|_| result.is_err()),
         result,
     };
     let mut pause = FIRST;

@@ -190,6 +190,7 @@ fn options(input: &Value) -> ActivityOptions {
     ActivityOptions {
         retry,
         start_to_finish: millis(&input["limit_ms"]),
+        heartbeat_timeout: millis(&input["silence_ms"]),
         compensates: input["compensates"] == json!(true),
         ..ActivityOptions::default()
     }

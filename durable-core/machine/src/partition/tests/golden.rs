@@ -62,6 +62,7 @@ fn options() -> ActivityOptions {
             not_retried: vec!["CardDeclined".into()],
         }),
         start_to_finish: Some(Duration::from_secs(30)),
+        heartbeat_timeout: None,
         routing_tag: Some("gpu".into()),
         priority: Some(-1),
         compensates: false,

@@ -44,7 +44,7 @@ use crate::partition::{
 use crate::replay::{Action, ForeignWake, Orchestration, OrchestratorFn};
 use crate::store::{
     AcceptOutcome, AcceptedStart, ArrivalPosition, Begins, Commit, DeadMessage, HistoryAppend,
-    InstanceWrite, ListQuery, RowChange, SendOutcome, StoreLimits, StoreModel,
+    InstanceWrite, ListQuery, RowChange, SendOutcome, StoreLimits, StoreModel, WorkResult,
 };
 
 const BEGINNING: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -166,6 +166,8 @@ pub(super) struct World {
     pub(super) attempts: Vec<StartAttempt>,
     running: BTreeSet<AttemptKey>,
     begun: BTreeSet<AttemptKey>,
+    /// What an attempt was told when it was started last.
+    told: BTreeMap<AttemptKey, Option<Payload>>,
     answers: BTreeMap<Ticket, Answer>,
     last_ticket: Ticket,
     last_stored: Option<Envelope>,
@@ -327,6 +329,7 @@ impl World {
             attempts: Vec::new(),
             running: BTreeSet::new(),
             begun: BTreeSet::new(),
+            told: BTreeMap::new(),
             answers: BTreeMap::new(),
             last_ticket: Ticket(0),
             last_stored: None,
@@ -500,6 +503,32 @@ impl World {
                 let attempt = self.attempt(&mut words);
                 self.begun.insert(attempt.clone());
                 self.input_for(&attempt.key.instance.clone(), Input::AttemptStarted(attempt));
+            }
+            // beat [ID] NAME [attempt N] [JSON]
+            "beat" => {
+                let attempt = self.attempt(&mut words);
+                let details = words.json();
+                let instance = attempt.key.instance.clone();
+                self.input_for(&instance, Input::Heartbeat { attempt, at: self.now, details });
+            }
+            // report [ID] NAME [attempt N] KIND [JSON]: another worker ran it, and it failed; what it said last
+            "report" => {
+                let attempt = self.attempt(&mut words);
+                let result = WorkResult {
+                    id: EnvelopeId(format!("report {}", self.serial()).into()),
+                    attempt,
+                    result: Err(Box::new(application(words.word(), "no"))),
+                    heartbeat_details: words.json(),
+                };
+                let instance = result.attempt.key.instance.clone();
+                self.running.remove(&result.attempt);
+                self.input_for(&instance, Input::Reported(Box::new(result)));
+            }
+            // offer NAME: other workers may run it
+            "offer" => {
+                let attempt = self.attempt(&mut words);
+                let instance = attempt.key.instance.clone();
+                self.input_for(&instance, Input::Offered(vec![attempt]));
             }
             "answer" if words.takes("all") => {
                 let name = words.word();
@@ -1110,6 +1139,7 @@ impl World {
                 }
             }
             Effect::StartAttempt(start) => {
+                self.told.insert(start.attempt.clone(), start.heartbeat_details.clone());
                 let first = !self.attempts.iter().any(|known| known.attempt == start.attempt);
                 assert!(
                     self.running.insert(start.attempt.clone()),
@@ -1232,6 +1262,7 @@ impl World {
                 limits: self.shape.limits,
                 cache_bytes_max: self.shape.cache_bytes_max,
                 uncommitted_max: self.shape.uncommitted_max,
+                heartbeat_delay: crate::partition::HEARTBEAT_DELAY,
                 stuck: self.stuck.clone(),
                 looks_first: false,
             };
@@ -1289,6 +1320,11 @@ impl World {
             "at-work" => {
                 let attempt = self.attempt(&mut words);
                 assert!(self.running.contains(&attempt), "nobody runs {attempt:?}");
+            }
+            // expect told NAME [attempt N] [JSON]: what an attempt was told that reported before it
+            "told" => {
+                let attempt = self.attempt(&mut words);
+                assert_eq!(self.told[&attempt], words.json(), "told to {attempt:?}");
             }
             "nothing" => assert!(self.seen.is_empty(), "something: {:?}", self.seen),
             "running" | "suspended" | "pending" => {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::{Body, Verdict, holds, last, work};
 use crate::codec;
 use crate::model::{
-    ActivityScheduled, CallNumber, ChildCreated, Deadline, Event, EventKind, ExecutionKey,
-    ExecutionNumber, ExecutionStarted, Failure, FailureClass, Payload, RuntimeStatus, StatusRow,
-    Timestamp,
+    ActivityOptions, ActivityScheduled, CallNumber, ChildCreated, Deadline, Event, EventKind,
+    ExecutionKey, ExecutionNumber, ExecutionStarted, Failure, FailureClass, Payload, RuntimeStatus,
+    StatusRow, Timestamp,
 };
 use crate::store::HistoryRow;
 
@@ -297,6 +297,11 @@ impl Archived {
         Ok(())
     }
 
+    /// Whether somebody waits for the result of this call.
+    pub(super) fn is_open(&self, call: CallNumber) -> bool {
+        self.calls.get(&call).is_some_and(|call| call.state == State::Open)
+    }
+
     pub(super) fn scheduled(&self, call: CallNumber) -> Option<&ActivityScheduled> {
         self.calls.get(&call).map(|call| &call.scheduled)
     }
@@ -422,9 +427,14 @@ fn failed_rightly(
             });
             holds(ran, || format!("I5: no body failed as call {call} did in attempt {attempts}"))?;
         }
-        FailureClass::Timeout => holds(scheduled.options.start_to_finish.is_some(), || {
-            format!("I5: call {call} has no time limit and timed out")
-        })?,
+        FailureClass::Timeout => {
+            let ActivityOptions { start_to_finish, heartbeat_timeout, .. } = &scheduled.options;
+            let silent = failure.kind == "HeartbeatTimeout";
+            let limit = if silent { heartbeat_timeout } else { start_to_finish };
+            holds(limit.is_some(), || {
+                format!("I5: call {call} has no such limit and failed as {}", failure.kind)
+            })?;
+        }
         FailureClass::WorkerLost => {}
         other => return Err(format!("I5: call {call} failed as {other:?}")),
     }
@@ -444,6 +454,7 @@ fn failed_rightly(
     })?;
     let plain = undisturbed
         && scheduled.options.start_to_finish.is_none()
+        && scheduled.options.heartbeat_timeout.is_none()
         && failure.class == FailureClass::Application
         && work(&scheduled.input).is_some_and(|work| work.hangs == 0);
     holds(!plain || !final_kind || attempts == 1, || {

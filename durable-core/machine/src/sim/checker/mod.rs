@@ -5,6 +5,7 @@
 mod children;
 mod execution;
 mod generations;
+mod heartbeats;
 mod last;
 mod purges;
 mod results;
@@ -12,6 +13,7 @@ mod results;
 use std::collections::{BTreeMap, BTreeSet};
 
 use execution::Archived;
+use heartbeats::Heartbeats;
 pub(super) use results::taken;
 
 use super::journal::{Asked, Journal, Raised};
@@ -23,6 +25,9 @@ use crate::model::{
 };
 use crate::partition::{Answer, AttemptKey, Needs, StartAttempt};
 use crate::store::{Commit, InstanceWrite, ListQuery, RowChange, StoreModel};
+
+/// Rows of a commit with which none is cut.
+const ROWS_UNCUT: usize = 99;
 
 /// What was found to be wrong, in a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -42,6 +47,8 @@ pub(super) struct Checker {
     backoffs: BTreeMap<AttemptKey, i64>,
     /// Attempts of which a commit said that other workers may take them.
     offered: BTreeSet<AttemptKey>,
+    /// What attempts said of how far they are.
+    heartbeats: BTreeMap<(ExecutionKey, CallNumber), Heartbeats>,
     /// Events that instances have sent.
     sent: BTreeSet<u64>,
     /// Events that were sent more than once: by a child that begins again with its parent, and on the other way of
@@ -68,6 +75,8 @@ struct CallSeen {
     attempt: Attempt,
     #[serde(default)]
     offered: bool,
+    #[serde(default)]
+    details: Option<Payload>,
 }
 
 /// One run of an instance, as the store showed it.
@@ -142,7 +151,7 @@ impl Checker {
         };
         let before: Vec<_> = commit.instances.iter().map(events).collect();
         for (write, before) in commit.instances.iter().zip(before) {
-            self.note_offered(write);
+            self.note_in_flight(write);
             self.look_at_closed(commit.partition, write, store)?;
             self.look_at(commit.partition, &write.key.instance, store)?;
             self.children_said(&write.key, before)?;
@@ -160,6 +169,9 @@ impl Checker {
                 journal.raised.entry(token).or_insert(raised);
             }
         }
+        if rows_max >= ROWS_UNCUT {
+            self.heartbeats_are_stored(commit.partition, fence, commit.at)?;
+        }
         for key in &commit.purges {
             self.purge_is_right(key, store, journal)?;
         }
@@ -176,12 +188,17 @@ impl Checker {
         })
     }
 
-    fn note_offered(&mut self, write: &InstanceWrite) {
+    fn note_in_flight(&mut self, write: &InstanceWrite) {
         let RowChange::Set(body) = &write.in_flight else { return };
         let Ok(row) = codec::decode_row::<InFlightSeen>(body) else { return };
-        for (call, record) in row.calls.into_iter().filter(|(_, record)| record.offered) {
-            let attempt = record.attempt;
-            self.offered.insert(AttemptKey { key: write.key.clone(), call, attempt });
+        for (call, record) in row.calls {
+            if let Some(details) = &record.details {
+                self.heartbeat_stored(&write.key, call, details);
+            }
+            if record.offered {
+                let attempt = record.attempt;
+                self.offered.insert(AttemptKey { key: write.key.clone(), call, attempt });
+            }
         }
     }
 
@@ -303,6 +320,7 @@ impl Checker {
         holds(!newest || !ends, || {
             format!("I5: attempt {attempt} of call {call} of {key} starts, which was cancelled")
         })?;
+        self.details_are_right(partition, newest, start, now)?;
         let Some(previous) = attempt.0.checked_sub(1).filter(|previous| *previous > 0) else {
             return Ok(());
         };
@@ -323,6 +341,7 @@ impl Checker {
         if let Some(ended) = self.answers.get(&earlier)
             && self.undisturbed(partition)
             && scheduled.options.start_to_finish.is_none()
+            && scheduled.options.heartbeat_timeout.is_none()
         {
             let exponent = f64::from(previous - 1);
             let delay = (policy.delay.as_secs_f64() * policy.backoff.powf(exponent))
@@ -355,6 +374,7 @@ impl Checker {
 
     /// The answer of an attempt reached an owner, for the first time or again.
     pub(super) fn attempt_answered(&mut self, attempt: &AttemptKey, now: Timestamp) {
+        self.heartbeats_end(attempt);
         let first = self.answers.entry(attempt.clone()).or_insert(now);
         *first = now.min(*first);
     }

@@ -55,6 +55,7 @@ enum Delivery {
     Message(Message),
     Confirmed(PartitionId, MessageNumber),
     AttemptStarted(AttemptKey),
+    Heartbeat(AttemptKey, Payload),
     AttemptEnded(AttemptKey, Result<Payload, Box<Failure>>),
     Loaded(InstanceId, Option<Box<StoredInstance>>),
     History(ExecutionKey, Vec<HistoryRow>),
@@ -97,6 +98,8 @@ enum Happening {
     Body(OwnerId, Box<StartAttempt>),
     /// A worker that took an offered attempt runs it, whatever becomes of its owner.
     Offered(Box<StartAttempt>),
+    /// A body says how far it is, where its owner lives.
+    Heartbeat(OwnerId, AttemptKey, Payload),
     /// Its result reaches the store.
     Report(WorkResult),
     /// A partition without an owner gets one.
@@ -129,6 +132,8 @@ pub(super) struct World {
     next_worker: u32,
     /// Results of offered attempts so far.
     reports: u64,
+    /// Heartbeats so far.
+    heartbeats: u64,
     clients: Clients,
     journal: Journal,
     checker: Checker,
@@ -182,6 +187,7 @@ impl World {
             next_owner: 0,
             next_worker: 0,
             reports: 0,
+            heartbeats: 0,
             clients,
             journal: Journal::default(),
             checker: Checker::default(),
@@ -298,6 +304,10 @@ impl World {
             }
             Happening::Offered(start) => {
                 self.run_offered(&start);
+                Ok(())
+            }
+            Happening::Heartbeat(owner, attempt, details) => {
+                self.heartbeat(owner, attempt, details);
                 Ok(())
             }
             Happening::Report(result) => {

@@ -90,6 +90,7 @@ impl World {
             limits: self.limits,
             cache_bytes_max: self.cache_bytes_max,
             uncommitted_max: self.uncommitted_max,
+            heartbeat_delay: crate::partition::HEARTBEAT_DELAY,
             stuck: stuck.into_iter().collect(),
             looks_first: self.outdated.contains(&partition),
         };
@@ -362,11 +363,22 @@ impl World {
     pub(super) fn feed(&mut self, id: OwnerId, delivery: Delivery) {
         let Some(owner) = self.owners.get(&id) else { return };
         let now = self.clock_of(owner);
+        if let Delivery::Reported(WorkResult { attempt, heartbeat_details, .. }) = &delivery {
+            self.checker.heartbeat_reported(attempt, heartbeat_details.as_ref());
+        }
         if let Delivery::AttemptEnded(attempt, _) | Delivery::Reported(WorkResult { attempt, .. }) =
             &delivery
         {
             let at = now.max(owner.machine.now());
             self.checker.attempt_answered(attempt, at);
+        }
+        if let Delivery::AttemptStarted(attempt) = &delivery {
+            let at = now.max(owner.machine.now());
+            self.checker.attempt_began(attempt, at);
+        }
+        if let Delivery::Heartbeat(attempt, details) = &delivery {
+            let (at, by) = (now.max(owner.machine.now()), (owner.partition, owner.fence));
+            self.checker.heartbeat_heard(attempt, details, by, at);
         }
         if let Delivery::Woken(key) = &delivery {
             let (partition, at) = (owner.partition, now.max(owner.machine.now()));
@@ -389,6 +401,9 @@ impl World {
             Delivery::Message(message) => Input::Message(Box::new(message)),
             Delivery::Confirmed(by, upto) => Input::Confirmed { by, upto },
             Delivery::AttemptStarted(attempt) => Input::AttemptStarted(attempt),
+            Delivery::Heartbeat(attempt, details) => {
+                Input::Heartbeat { attempt, at: now, details: Some(details) }
+            }
             Delivery::AttemptEnded(attempt, result) => Input::AttemptEnded { attempt, result },
             Delivery::Loaded(instance, found) => Input::Loaded { instance, found: Ok(found) },
             Delivery::History(key, found) => Input::HistoryLoaded { key, found: Ok(found) },
@@ -562,6 +577,9 @@ impl fmt::Display for Words<'_> {
             Delivery::Confirmed(by, upto) => write!(f, "{by} confirms up to {upto}"),
             Delivery::AttemptStarted(a) => {
                 write!(f, "started {} {} attempt {}", a.key, a.call, a.attempt)
+            }
+            Delivery::Heartbeat(a, details) => {
+                write!(f, "heartbeat {} {} attempt {}: {details:?}", a.key, a.call, a.attempt)
             }
             Delivery::AttemptEnded(a, result) => {
                 let how = if result.is_ok() { "ok" } else { "failed" };

@@ -1,14 +1,15 @@
 //! What runs outside the partition: bodies of activities, and the requests of clients.
 
+use std::time::Duration;
+
 use super::owners::OwnerId;
 use super::{Delivery, Happening, MINUTE, SECOND, Verdict, World};
 use crate::codec;
 use crate::model::{
-    Acceptance, CallNumber, Command, Deadline, Envelope, EnvelopeId, EventKind, Failure,
-    FailureClass, InstanceId, PartitionId, RunNumber, RuntimeStatus, StartAttempt, StatusRow,
-    Timestamp,
+    Acceptance, AttemptKey, CallNumber, Command, Deadline, Envelope, EnvelopeId, EventKind,
+    Failure, FailureClass, InstanceId, PartitionId, Payload, RunNumber, RuntimeStatus,
+    StartAttempt, StatusRow, Timestamp,
 };
-use crate::partition::AttemptKey;
 use crate::sim::clients::{WITH_START, Way, Wish};
 use crate::sim::code;
 use crate::sim::faults::Fault;
@@ -32,8 +33,13 @@ impl World {
             start.attempt.key, start.attempt.call, start.attempt.attempt
         ));
         self.checker.body_ran(&start.attempt, result.clone());
-        if start.start_to_finish.is_some() {
+        if start.is_timed() {
             self.deliver_inside(id, Delivery::AttemptStarted(start.attempt.clone()));
+        }
+        for beat in 1..=i64::from(work.beats) {
+            let details = self.details(&work);
+            let at = work.micros * beat / i64::from(work.beats + 1);
+            self.after(at, Happening::Heartbeat(id, start.attempt.clone(), details));
         }
         let Some(result) = result else {
             if let Some(owner) = self.owners.get_mut(&id) {
@@ -73,6 +79,21 @@ impl World {
         self.after(delay, Happening::Feed(id, ended));
     }
 
+    /// Details that nothing else of the seed has.
+    fn details(&mut self, work: &Work) -> Payload {
+        self.heartbeats += 1;
+        let details = (work.token, self.heartbeats);
+        Payload::of(&details).expect("two numbers are JSON")
+    }
+
+    /// A body says how far it is, if its process lives.
+    pub(super) fn heartbeat(&mut self, id: OwnerId, attempt: AttemptKey, details: Payload) {
+        if self.owners.contains_key(&id) {
+            self.checker.heartbeat_sent(&attempt, &details);
+            self.feed(id, Delivery::Heartbeat(attempt, details));
+        }
+    }
+
     /// An attempt runs with a worker that took it from the store: once, or twice where its time to answer
     /// ran out. What nobody finishes in time ends as the owner would end it.
     pub(super) fn run_offered(&mut self, start: &StartAttempt) {
@@ -85,20 +106,34 @@ impl World {
                 start.attempt.key, start.attempt.call, start.attempt.attempt
             ));
             self.checker.body_ran(&start.attempt, result.clone());
-            let limit = start.start_to_finish.map(|limit| limit.as_micros());
-            let limit = limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
+            let mut said = None;
+            for _ in 0..work.beats {
+                let details = self.details(&work);
+                self.checker.heartbeat_sent(&start.attempt, &details);
+                said = Some(details);
+            }
+            let micros = |limit: Duration| i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
+            let limit = start.start_to_finish.map(micros);
             let in_time = limit.is_none_or(|limit| work.micros <= limit);
             let (result, delay) = match (result.filter(|_| in_time), limit) {
                 (Some(result), _) => (result, work.micros),
-                (None, Some(limit)) => {
-                    let failure = Failure::new(FailureClass::Timeout, "Timeout", "took too long");
-                    (Err(Box::new(failure)), limit)
-                }
-                (None, None) => continue,
+                (None, Some(limit)) => (Err(Box::new(start.timed_out())), limit),
+                (None, None) => match start.heartbeat_timeout {
+                    Some(limit) => {
+                        (Err(Box::new(start.fell_silent())), work.micros + micros(limit))
+                    }
+                    None => continue,
+                },
             };
             self.reports += 1;
+            let failed = result.is_err();
             let id = EnvelopeId(format!("result {}", self.reports).into());
-            let result = WorkResult { id, attempt: start.attempt.clone(), result };
+            let result = WorkResult {
+                id,
+                attempt: start.attempt.clone(),
+                result,
+                heartbeat_details: said.filter(|_| failed),
+            };
             let delay = delay + self.transit();
             self.after(delay, Happening::Report(result));
         }
