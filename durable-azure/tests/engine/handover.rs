@@ -22,8 +22,8 @@ fn a_start_reaches_the_worker_of_the_version_that_has_its_orchestrator() {
         let hub = hub.with_partitions(2).with_lease(secs(3));
         let old = hub.worker(build(&["order"])).await;
         let new = hub.worker(build(&["order", "refund"])).await;
-        until("each has its share", || old.partitions().len() == 1 && new.partitions().len() == 1)
-            .await;
+        let shared = || async { old.partitions().len() == 1 && new.partitions().len() == 1 };
+        until("each has its share", shared).await;
         let client = old.client();
         let mut handles = Vec::new();
         for n in 0..4 {

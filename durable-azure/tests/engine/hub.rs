@@ -4,9 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use durable_azure::AzureOptions;
-use durable_core::InstanceStatus;
+use durable_core::WorkerBuilder;
 use durable_core::prelude::*;
 
+pub(crate) use super::until::{until, until_is, until_status};
 use crate::store::{open, options, run};
 
 /// Longer than any story takes on a busy machine: what is not over by then never will be.
@@ -14,6 +15,9 @@ const STORY_MAX: Duration = secs(300);
 
 /// How long a story waits for one thing.
 pub(crate) const PATIENCE: Duration = secs(90);
+
+/// How often it looks meanwhile.
+pub(crate) const LOOK: Duration = millis(20);
 
 /// An empty hub.
 pub(crate) struct Hub {
@@ -31,10 +35,24 @@ impl Hub {
         Self { options: AzureOptions { lease, ..self.options } }
     }
 
+    /// A client of another process.
+    pub(crate) async fn outside(&self) -> Client {
+        Client::new(open(&self.options).await)
+    }
+
     pub(crate) async fn worker(&self, registry: Registry) -> Worker {
+        self.worker_with(registry, |builder| builder).await
+    }
+
+    /// A worker with options, on a store of its own.
+    pub(crate) async fn worker_with(
+        &self,
+        registry: Registry,
+        options: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
+    ) -> Worker {
         let store = open(&self.options).await;
         let builder = Worker::builder(store).registry(registry).shutdown_timeout(secs(5));
-        builder.start().await.expect("the worker starts")
+        options(builder).start().await.expect("the worker starts")
     }
 }
 
@@ -47,38 +65,4 @@ where
     let hub = Hub { options: options(1) };
     let told = run(async { tokio::time::timeout(STORY_MAX, story(hub)).await });
     assert!(told.is_ok(), "the story did not end");
-}
-
-/// Waits until `what` holds.
-pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(tokio::time::Instant::now() < end, "in vain: {what}");
-        tokio::time::sleep(millis(20)).await;
-    }
-}
-
-/// Waits until the status of an instance is as wanted.
-pub(crate) async fn until_status(
-    client: &Client,
-    id: &str,
-    wanted: impl Fn(&InstanceStatus) -> bool,
-) -> InstanceStatus {
-    let id = InstanceId::new(id).expect("a valid id");
-    let end = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let status = client.status(&id).await.expect("the status can be read");
-        if let Some(status) = &status
-            && wanted(status)
-        {
-            return status.clone();
-        }
-        assert!(tokio::time::Instant::now() < end, "in vain: {id} is {status:?}");
-        tokio::time::sleep(millis(20)).await;
-    }
-}
-
-/// Waits until an instance has this status.
-pub(crate) async fn until_is(client: &Client, id: &str, wanted: RuntimeStatus) -> InstanceStatus {
-    until_status(client, id, |status| status.runtime_status() == wanted).await
 }

@@ -324,7 +324,7 @@ async fn a_dropped_call_is_cancelled_in_its_activity(hub: Hub) {
     tokio::time::timeout(PATIENCE, told.notified()).await.expect("the activity is told");
     // Its late answer changes nothing.
     worker.shutdown().await.expect("a clean end");
-    let history = hub.outside().history(handle.id()).await.expect("read").expect("there");
+    let history = hub.outside().await.history(handle.id()).await.expect("read").expect("there");
     let ends = history.events().iter().filter(|event| event.is.is_terminal()).count();
     assert_eq!(ends, 1, "{history:?}");
 }

@@ -49,13 +49,13 @@ fn registry() -> Registry {
 }
 
 /// The worker's own client, and one of another process.
-fn both(hub: &Hub, worker: &Worker) -> [Client; 2] {
-    [worker.client(), hub.outside()]
+async fn both(hub: &Hub, worker: &Worker) -> [Client; 2] {
+    [worker.client(), hub.outside().await]
 }
 
 async fn a_start_is_visible_when_it_is_answered(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         for id in [None, Some(format!("chosen-{client:?}").replace(['/', '"'], ""))] {
             let mut start = client.start(linger, "a".into());
             if let Some(id) = &id {
@@ -67,7 +67,7 @@ async fn a_start_is_visible_when_it_is_answered(hub: Hub) {
             assert_eq!(status.name(), "linger");
             assert_eq!(status.input::<String>().expect("a text"), "a");
             assert_eq!(Some(status.run()), handle.run());
-            let other = hub.outside().status(handle.id()).await.expect("read");
+            let other = hub.outside().await.status(handle.id()).await.expect("read");
             assert!(other.is_some(), "others see it, too");
         }
     }
@@ -76,7 +76,7 @@ async fn a_start_is_visible_when_it_is_answered(hub: Hub) {
 async fn a_generated_id_is_32_hex_digits(hub: Hub) {
     let worker = hub.worker(registry()).await;
     let mut ids = BTreeSet::new();
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         for _ in 0..5 {
             let handle = client.start(echo, "a".into()).await.expect("started");
             let id = handle.id().to_string();
@@ -91,7 +91,7 @@ async fn a_generated_id_is_32_hex_digits(hub: Hub) {
 
 async fn an_active_id_is_refused_given_or_replaced_as_the_start_says(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (name, client) in ["inside", "outside"].iter().zip(both(&hub, &worker)) {
+    for (name, client) in ["inside", "outside"].iter().zip(both(&hub, &worker).await) {
         let first = client.start(linger, "first ".into()).id(*name).await.expect("started");
         until_is(&client, name, RuntimeStatus::Running).await;
         match client.start(linger, "second ".into()).id(*name).await {
@@ -127,7 +127,7 @@ async fn an_id_that_has_ended_starts_anew(hub: Hub) {
     let worker = hub.worker(registry()).await;
     let mut runs = BTreeSet::new();
     for round in 0..3 {
-        for client in both(&hub, &worker) {
+        for client in both(&hub, &worker).await {
             let text = format!("round {round}");
             let start = client.start(echo, text.clone()).id("again");
             let handle = start.await.expect("the last one has ended");
@@ -162,18 +162,18 @@ async fn an_existing_instance_that_has_ended_meanwhile_is_seen_at_once(hub: Hub)
 
 async fn an_unknown_orchestrator_is_refused_with_the_known_names(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         let error = client.start_by_name("nobody", &()).id("x").await.expect_err("unknown");
         assert_eq!(
             error.to_string(),
             "no worker of the hub registers an orchestrator \"nobody\"; they register: echo, linger"
         );
     }
-    assert!(hub.outside().counts().await.expect("read").is_empty(), "nothing was stored");
+    assert!(hub.outside().await.counts().await.expect("read").is_empty(), "nothing was stored");
 }
 
 async fn a_start_without_a_worker_is_pending_until_one_comes(hub: Hub) {
-    let client = hub.outside();
+    let client = hub.outside().await;
     let handle = client.start(echo, "early".into()).id("early").await.expect("accepted");
     let generated = client.start(echo, "bird".into()).await.expect("accepted");
     let status = handle.status().await.expect("visible");
@@ -190,7 +190,7 @@ async fn a_start_without_a_worker_is_pending_until_one_comes(hub: Hub) {
 }
 
 async fn an_instance_suspended_while_pending_waits_for_its_resume(hub: Hub) {
-    let client = hub.outside();
+    let client = hub.outside().await;
     let handle = client.start(echo, "held".into()).id("held").await.expect("accepted");
     handle.suspend("not yet").await.expect("accepted");
     let worker = hub.worker(registry()).await;
@@ -204,7 +204,7 @@ async fn an_instance_suspended_while_pending_waits_for_its_resume(hub: Hub) {
 }
 
 async fn an_instance_terminated_while_pending_runs_no_code(hub: Hub) {
-    let client = hub.outside();
+    let client = hub.outside().await;
     let handle = client.start(echo, "never".into()).id("never").await.expect("accepted");
     handle.raise_event("kept", &1).await.expect("accepted");
     handle.terminate("changed my mind").await.expect("accepted");
@@ -218,7 +218,7 @@ async fn an_instance_terminated_while_pending_runs_no_code(hub: Hub) {
 
 async fn waiting_for_an_output_ends_with_its_time(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         let handle = client.start(linger, "a".into()).await.expect("started");
         let error = handle.output_within(millis(20)).await.expect_err("it waits");
         assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
@@ -258,7 +258,7 @@ async fn a_list_is_newest_first_in_pages_and_filtered(hub: Hub) {
     client.start(echo, String::new()).id("even-echo").await.expect("started");
     until_is(&client, "even-echo", RuntimeStatus::Completed).await;
     until_is(&client, "odd-9", RuntimeStatus::Running).await;
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         let mut all: Vec<String> =
             (0..10).map(|n| format!("{}-{n}", if n % 2 == 0 { "even" } else { "odd" })).collect();
         all.push("even-echo".into());
@@ -300,7 +300,7 @@ async fn counts_say_how_many_are_in_each_status(hub: Hub) {
     at(3).raise_event("end", &17).await.expect("accepted");
     until_is(&client, "n0", RuntimeStatus::Completed).await;
     until_is(&client, "n3", RuntimeStatus::Failed).await;
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         let counts = client.counts().await.expect("read");
         let expected = [
             (RuntimeStatus::Running, 2),
@@ -318,7 +318,7 @@ async fn a_history_says_what_happened_also_after_the_end(hub: Hub) {
     let handle = worker.client().start(linger, "a".into()).await.expect("started");
     handle.raise_event("end", "b").await.expect("accepted");
     handle.output().await.expect("completed");
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         let history = client.history(handle.id()).await.expect("read").expect("there");
         let kinds: Vec<_> = history.events().iter().map(|event| event.is.summary()).collect();
         assert_eq!(kinds, ["execution of \"linger\" started", "event \"end\" raised", "completed"]);
@@ -334,7 +334,7 @@ async fn a_history_says_what_happened_also_after_the_end(hub: Hub) {
 
 async fn nobody_is_found_under_an_id_that_was_not_started(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         let handle = client.instance_of(echo, "nobody").expect("valid");
         let not_found = |error: ClientError| {
             assert!(
@@ -355,7 +355,7 @@ async fn odd_ids_are_ids_like_any_other_and_bad_ones_are_named(hub: Hub) {
     let long = "ü".repeat(256);
     let good = [" ", "a b", "'; DROP TABLE instances; --", "%_", "🦀🦀", "\"q\"", "~", ".", &long];
     for id in good {
-        for client in both(&hub, &worker) {
+        for client in both(&hub, &worker).await {
             let handle = client.start(echo, id.to_owned()).id(id).await.expect("a good id");
             assert_eq!(handle.output_within(PATIENCE).await.expect("completed"), id);
             assert_eq!(handle.status().await.expect("there").id().as_str(), id);
@@ -366,7 +366,7 @@ async fn odd_ids_are_ids_like_any_other_and_bad_ones_are_named(hub: Hub) {
     assert_eq!(ids(&worker.client(), &prefix, 4).await, ["%_"]);
     let too_long = "x".repeat(257);
     for id in ["", "@x", "a/b", "a\\b", "a?b", "a#b", "a\nb", "a\u{7f}b", &too_long] {
-        for client in both(&hub, &worker) {
+        for client in both(&hub, &worker).await {
             let error = client.start(echo, String::new()).id(id).await.expect_err("a bad id");
             assert!(matches!(error, ClientError::InvalidId(_)), "{id:?}: {error}");
             assert!(error.to_string().starts_with("an instance id "), "{error}");
@@ -378,7 +378,7 @@ async fn odd_ids_are_ids_like_any_other_and_bad_ones_are_named(hub: Hub) {
 async fn payloads_up_to_the_limit_travel_and_beyond_it_are_refused(hub: Hub) {
     let worker = hub.worker(registry()).await;
     let most = durable_core::machine::model::limits::PAYLOAD_BYTES_MAX;
-    for client in both(&hub, &worker) {
+    for client in both(&hub, &worker).await {
         // With its two quotes the text has exactly as many bytes as may be.
         let text = "x".repeat(most - 2);
         let handle = client.start(echo, text.clone()).await.expect("it fits");

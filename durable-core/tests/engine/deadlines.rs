@@ -71,7 +71,7 @@ async fn is_late<T>(handle: &Handle<T>) {
 
 async fn a_run_that_has_not_ended_at_its_deadline_fails_and_its_activity_is_told(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         let handle = client.start(works_for_ever, ()).time_limit(millis(150)).await;
         is_late(&handle.expect("started")).await;
         let soon = Utc::now() + TimeDelta::milliseconds(100);

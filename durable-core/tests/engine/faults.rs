@@ -64,8 +64,8 @@ struct Supervised {
 }
 
 impl Supervised {
-    fn new(hub: Hub) -> Self {
-        let outside = hub.outside();
+    async fn new(hub: Hub) -> Self {
+        let outside = hub.outside().await;
         Self { hub, bodies: Bodies::default(), worker: None, outside }
     }
 
@@ -202,7 +202,7 @@ async fn scenario(hub: Hub, name: String) -> u64 {
 }
 
 async fn tell_scenario(hub: Hub, name: String) -> u64 {
-    let mut hub = Supervised::new(hub);
+    let mut hub = Supervised::new(hub).await;
     hub.start(chain, 2, "chain").await;
     hub.start(approval, 2, "approval").await;
     hub.start(monitor, (), "monitor").await;

@@ -124,7 +124,7 @@ async fn events_in_random_batches_are_summed_once_each_across_executions(hub: Hu
 }
 
 async fn the_sum_is_conserved_when_workers_die(hub: Hub) {
-    let outside = hub.outside();
+    let outside = hub.outside().await;
     let input = Sum { left: 60, sum: 0, batch: 4 };
     let handle = outside.start(total, input).id("sum-1").await.expect("accepted");
     for n in 1..=60_u64 {

@@ -70,7 +70,7 @@ fn under_an_id_that_is_made_for_it_too() {
 #[test]
 fn what_waits_for_a_new_version_runs_when_its_first_worker_comes() {
     tell(hub(), |hub: Hub| async move {
-        let outside = hub.outside();
+        let outside = hub.outside().await;
         let ids: Vec<_> = (0..12).map(|n| format!("x-{n}")).collect();
         for id in &ids {
             start(&outside, "refund", id).await;
@@ -98,7 +98,7 @@ fn what_waits_for_a_new_version_runs_when_its_first_worker_comes() {
 #[test]
 fn several_new_workers_share_what_the_old_ones_cannot_serve() {
     tell(hub(), |hub: Hub| async move {
-        let outside = hub.outside();
+        let outside = hub.outside().await;
         let ids: Vec<_> = (0..30).map(|n| format!("x-{n}")).collect();
         for id in &ids {
             start(&outside, "refund", id).await;
@@ -121,7 +121,7 @@ fn several_new_workers_share_what_the_old_ones_cannot_serve() {
 #[test]
 fn a_held_instance_is_not_moved_while_nobody_has_its_orchestrator() {
     tell(hub(), |hub: Hub| async move {
-        start(&hub.outside(), "refund", "x").await;
+        start(&hub.outside().await, "refund", "x").await;
         let old = One::start(&hub, build(&["order"])).await;
         until_missing(&old.client(), "x").await;
         let also_old = One::start(&hub, build(&["order"])).await;
@@ -186,7 +186,7 @@ fn a_receiver_that_dies_leaves_the_partition_to_those_that_live() {
 fn a_rolling_upgrade_and_the_way_back_lose_nothing() {
     tell(hub(), |hub: Hub| async move {
         let (old, new) = (["order"], ["order", "refund"]);
-        let outside = hub.outside();
+        let outside = hub.outside().await;
         let started = Mutex::new(Vec::new());
         let start_some = async |name: &'static str| {
             for _ in 0..6 {

@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use durable_core::prelude::*;
 use durable_core::store::{Sharing, SqliteOptions, Store};
-use durable_core::{InstanceStatus, MemoryStore, WorkerBuilder};
+use durable_core::{MemoryStore, WorkerBuilder};
 use tempfile::TempDir;
 
 use super::faulty::{Faults, TestStore};
+pub(crate) use super::until::{until, until_is, until_status};
 
 /// Longer than any story takes on a busy machine: what is not over by then never will be.
 const STORY_MAX: Duration = secs(120);
 
 /// How long a story waits for one thing.
 pub(crate) const PATIENCE: Duration = secs(30);
+
+/// How often it looks meanwhile.
+pub(crate) const LOOK: Duration = millis(2);
 
 /// An empty hub, and the faults of the stores that are opened on it.
 pub(crate) struct Hub {
@@ -90,7 +94,8 @@ impl Hub {
     }
 
     /// A client of another process.
-    pub(crate) fn outside(&self) -> Client {
+    #[allow(clippy::unused_async, reason = "on other stores it takes time")]
+    pub(crate) async fn outside(&self) -> Client {
         Client::new(TestStore::new(self.open(), Faults::default()))
     }
 
@@ -100,7 +105,16 @@ impl Hub {
     }
 
     pub(crate) async fn worker(&self, registry: Registry) -> Worker {
-        self.builder(registry).start().await.expect("the worker starts")
+        self.worker_with(registry, |builder| builder).await
+    }
+
+    /// A worker with options.
+    pub(crate) async fn worker_with(
+        &self,
+        registry: Registry,
+        options: impl FnOnce(WorkerBuilder) -> WorkerBuilder,
+    ) -> Worker {
+        options(self.builder(registry)).start().await.expect("the worker starts")
     }
 }
 
@@ -119,38 +133,4 @@ where
     // What a story left hanging on purpose must not keep the process.
     runtime.shutdown_background();
     assert!(told.is_ok(), "the story did not end");
-}
-
-/// Waits until `what` holds, and says what it was when it never does.
-pub(crate) async fn until<Fut: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> Fut) {
-    let end = tokio::time::Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < end, "in vain: {what}");
-        tokio::time::sleep(millis(2)).await;
-    }
-}
-
-/// Waits until the status of an instance is as wanted.
-pub(crate) async fn until_status(
-    client: &Client,
-    id: &str,
-    wanted: impl Fn(&InstanceStatus) -> bool,
-) -> InstanceStatus {
-    let id = InstanceId::new(id).expect("a valid id");
-    let end = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let status = client.status(&id).await.expect("the status can be read");
-        if let Some(status) = &status
-            && wanted(status)
-        {
-            return status.clone();
-        }
-        assert!(tokio::time::Instant::now() < end, "in vain: {id} is {status:?}");
-        tokio::time::sleep(millis(2)).await;
-    }
-}
-
-/// Waits until an instance has this status.
-pub(crate) async fn until_is(client: &Client, id: &str, wanted: RuntimeStatus) -> InstanceStatus {
-    until_status(client, id, |status| status.runtime_status() == wanted).await
 }

@@ -58,7 +58,7 @@ async fn a_query_finds_what_fits_all_of_its_conditions(hub: Hub) {
     echo_eu.await.expect("started").wait().await.expect("ended");
     client.instance("wait-3").expect("an id").terminate("enough").await.expect("taken");
     until_is(&client, "wait-3", RuntimeStatus::Terminated).await;
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         let all = || client.instances();
         assert_eq!(ids(all()).await, ["echo-eu", "wait-3", "wait-2", "wait-1", "wait-0"]);
         assert_eq!(ids(all().tag("region", "eu")).await, ["echo-eu", "wait-2", "wait-0"]);
@@ -77,7 +77,7 @@ async fn a_query_finds_what_fits_all_of_its_conditions(hub: Hub) {
 }
 
 async fn a_stream_goes_through_all_pages(hub: Hub) {
-    let client = hub.outside();
+    let client = hub.outside().await;
     for n in 0..230 {
         let start = client.start(echo, String::new()).id(format!("{n}"));
         start.tag("odd", (n % 2).to_string()).await.expect("accepted");
@@ -98,7 +98,7 @@ async fn a_history_is_read_in_pages(hub: Hub) {
         handle.raise_event("step", &n).await.expect("taken");
     }
     handle.output_within(PATIENCE).await.expect("completed");
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         let handle = client.instance("long").expect("an id");
         let paged: Vec<_> = handle.history_events().try_collect().await.expect("read");
         assert_eq!(paged, handle.history().await.expect("read").events());
@@ -112,7 +112,7 @@ async fn a_history_is_read_in_pages(hub: Hub) {
 
 async fn a_status_is_waited_for_until_it_is_as_wanted(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let handle = client.start(progress, 3).id(id).await.expect("started");
         let at_least = |wanted: u32| {
             move |status: &durable_core::InstanceStatus| {

@@ -29,6 +29,7 @@ mod several;
 mod starting;
 mod telemetry;
 mod turns;
+mod until;
 mod waiting;
 mod worker;
 

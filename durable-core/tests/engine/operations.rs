@@ -85,7 +85,7 @@ async fn bring(client: &Client, id: &str, state: RuntimeStatus) {
 async fn every_operation_in_every_state_says_what_the_table_says(hub: Hub) {
     use RuntimeStatus::{Completed, Failed, Running, Suspended, Terminated};
     let worker = hub.worker(registry()).await;
-    for (place, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (place, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         for operation in [Raise, Terminate, Suspend, Resume] {
             assert_eq!(say(&client, "nobody", operation).await, NotFound, "{place} {operation:?}");
         }
@@ -114,7 +114,7 @@ async fn every_operation_in_every_state_says_what_the_table_says(hub: Hub) {
 }
 
 async fn an_operation_on_a_pending_instance_is_accepted(hub: Hub) {
-    let client = hub.outside();
+    let client = hub.outside().await;
     let mut expected = Vec::new();
     for (operation, says, then) in [
         (Raise, Accepted, RuntimeStatus::Running),
@@ -145,7 +145,7 @@ async fn what_arrives_while_suspended_takes_effect_in_order_after_the_resume(hub
         Ok(got)
     });
     let worker = hub.worker(registry).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let handle = client.start_by_name("collect", &()).id(id).await.expect("started");
         until_is(&client, id, RuntimeStatus::Running).await;
         handle.suspend("wait").await.expect("accepted");
@@ -181,7 +181,7 @@ async fn an_ended_instance_is_left_as_it_is(hub: Hub) {
     let handle = client.instance("done").expect("valid");
     let before = (handle.status().await.expect("there"), handle.history().await.expect("read"));
     for operation in [Raise, Terminate, Suspend, Resume] {
-        for client in [worker.client(), hub.outside()] {
+        for client in [worker.client(), hub.outside().await] {
             let said = say(&client, "done", operation).await;
             assert_eq!(said, Ended(RuntimeStatus::Completed));
         }
@@ -192,7 +192,7 @@ async fn an_ended_instance_is_left_as_it_is(hub: Hub) {
 
 async fn a_handle_means_its_own_run_and_no_other(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let old = client.start(stay, ()).id(id).await.expect("started");
         until_is(&client, id, RuntimeStatus::Running).await;
         old.raise_event("end", &()).await.expect("accepted");

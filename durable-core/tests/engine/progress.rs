@@ -165,7 +165,7 @@ async fn an_import_that_was_killed_in_the_middle_goes_on_where_it_was(hub: Hub) 
     worker.client().start(nightly, ROWS).id("nightly").await.expect("accepted");
     until("it is in the middle", || async { table.len() == 600 }).await;
     // What it reported is stored soon.
-    let outside = hub.outside();
+    let outside = hub.outside().await;
     let store = hub.open();
     let id = InstanceId::new("nightly").expect("valid");
     until("that is stored", || async {

@@ -64,13 +64,13 @@ async fn ended(client: &Client, id: &str, input: &str) -> Handle<String> {
 
 async fn an_instance_that_has_ended_is_purged_and_its_id_is_free(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         for (input, status) in [("fine", RuntimeStatus::Completed), ("bad", RuntimeStatus::Failed)]
         {
             let handle = ended(&client, id, input).await;
             assert_eq!(handle.status().await.expect("there").runtime_status(), status);
             handle.purge().await.expect("purged");
-            for client in [worker.client(), hub.outside()] {
+            for client in [worker.client(), hub.outside().await] {
                 assert_eq!(client.status(id).await.expect("read"), None);
                 assert_eq!(client.history(id).await.expect("read"), None);
                 assert_eq!(ids(client.instances()).await, Vec::<String>::new());
@@ -91,7 +91,7 @@ async fn an_instance_that_has_ended_is_purged_and_its_id_is_free(hub: Hub) {
 
 async fn what_has_not_ended_is_not_purged(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let handle = client.start(linger, String::new()).id(id).await.expect("started");
         until_is(&client, id, RuntimeStatus::Running).await;
         match handle.purge().await {
@@ -115,7 +115,7 @@ async fn what_has_not_ended_is_not_purged(hub: Hub) {
 
 async fn a_purge_says_what_it_does_not_find(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let nobody = client.instance("nobody").expect("an id");
         assert!(matches!(nobody.purge().await, Err(ClientError::NotFound(_))));
         let handle = ended(&client, id, "once").await;
@@ -126,7 +126,7 @@ async fn a_purge_says_what_it_does_not_find(hub: Hub) {
 
 async fn a_purge_means_the_run_of_its_handle(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let first = ended(&client, id, "first").await;
         let second = ended(&client, id, "second").await;
         assert!(matches!(first.purge().await, Err(ClientError::Replaced(_))));
@@ -137,7 +137,7 @@ async fn a_purge_means_the_run_of_its_handle(hub: Hub) {
 
 async fn late_events_do_not_reach_the_next_run(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let first = client.start(linger, String::new()).id(id).await.expect("started");
         first.terminate("enough").await.expect("taken");
         first.wait().await.expect("ended");
@@ -159,7 +159,7 @@ async fn late_events_do_not_reach_the_next_run(hub: Hub) {
 
 async fn a_query_is_purged_with_the_exact_number(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         for n in 0..30 {
             let input = if n % 3 == 0 { "bad" } else { "fine" };
             let start = client.start(echo, input.into()).id(format!("n{n}"));
@@ -186,7 +186,7 @@ async fn a_query_is_purged_with_the_exact_number(hub: Hub) {
 
 async fn a_bulk_purge_takes_only_what_has_ended(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let active = client.start(linger, String::new()).id(id).await.expect("started");
         until_is(&client, id, RuntimeStatus::Running).await;
         ended(&client, "done", "fine").await;
@@ -220,7 +220,7 @@ async fn a_bulk_purge_shows_its_progress_and_goes_on_where_it_was_left(hub: Hub)
     let counts = client.counts().await.expect("read");
     assert_eq!(counts.get(&RuntimeStatus::Completed), Some(&600), "no more than was polled");
     let portions: Vec<_> =
-        hub.outside().instances().purge().stream().try_collect().await.expect("purged");
+        hub.outside().await.instances().purge().stream().try_collect().await.expect("purged");
     let so_far: Vec<u64> = portions.iter().map(|portion: &Purged| portion.purged).collect();
     assert_eq!(so_far, [500, 600]);
     assert_eq!(ids(client.instances()).await, Vec::<String>::new());
@@ -228,14 +228,14 @@ async fn a_bulk_purge_shows_its_progress_and_goes_on_where_it_was_left(hub: Hub)
 
 async fn a_purge_waits_for_a_worker(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    let client = hub.outside();
+    let client = hub.outside().await;
     for n in 0..5 {
         ended(&client, &format!("{n}"), "fine").await;
     }
     worker.shutdown().await.expect("stopped");
     let purge = tokio::spawn(async move { client.instances().purge().await });
     tokio::time::sleep(millis(50)).await;
-    assert_eq!(ids(hub.outside().instances()).await.len(), 5, "nobody is there to do it");
+    assert_eq!(ids(hub.outside().await.instances()).await.len(), 5, "nobody is there to do it");
     let _worker = hub.worker(registry()).await;
     assert_eq!(purge.await.expect("no panic").expect("purged").purged, 5);
 }
@@ -252,7 +252,7 @@ async fn a_purge_survives_the_death_of_its_owner(hub: Hub) {
         // Whoever asked is told so, or not: asked again it is done, and never by half.
         let first = handle.purge().await;
         let there = client.status(id).await.expect("read").is_some();
-        match hub.outside().instance(id).expect("an id").purge().await {
+        match hub.outside().await.instance(id).expect("an id").purge().await {
             Ok(()) => assert!(there),
             Err(ClientError::NotFound(_)) => assert!(!there, "{first:?}"),
             other => panic!("after {first:?}: {other:?}"),
@@ -266,7 +266,7 @@ async fn a_purge_survives_the_death_of_its_owner(hub: Hub) {
 /// Whoever wins: what was answered as started ends, and nothing of one run is seen in another.
 async fn starts_and_purges_race_and_no_start_is_lost(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    let (inside, outside) = (worker.client(), hub.outside());
+    let (inside, outside) = (worker.client(), hub.outside().await);
     let purges = [inside.clone(), outside.clone()].map(|client| {
         tokio::spawn(async move {
             let mut purged = 0;

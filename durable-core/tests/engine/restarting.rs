@@ -31,7 +31,7 @@ async fn greeted(handle: &Handle<String>, greeting: &str) -> String {
 
 async fn an_instance_is_restarted_under_a_new_id_whatever_its_state(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let start = client.start(greet, "Ada".into()).id(id).version("2").tag("team", "blue");
         let first = start.await.expect("started");
         until_is(&client, id, RuntimeStatus::Running).await;
@@ -58,7 +58,7 @@ async fn an_instance_is_restarted_under_a_new_id_whatever_its_state(hub: Hub) {
 
 async fn an_instance_that_has_ended_is_restarted_in_its_place(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let first = client.start(greet, "Ada".into()).id(id).await.expect("started");
         assert_eq!(greeted(&first, "Hello").await, "Hello, Ada!");
         let before = first.status().await.expect("there");
@@ -89,7 +89,7 @@ async fn an_instance_that_has_ended_is_restarted_in_its_place(hub: Hub) {
 
 async fn an_active_instance_is_not_restarted_in_its_place(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let handle = client.start(greet, "Ada".into()).id(id).await.expect("started");
         match handle.restart().same_id().await {
             Err(ClientError::Active { instance, .. }) => assert_eq!(instance.as_str(), id),
@@ -101,7 +101,7 @@ async fn an_active_instance_is_not_restarted_in_its_place(hub: Hub) {
 
 async fn a_restart_says_what_it_does_not_find(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let nobody = client.instance("nobody").expect("an id");
         assert!(matches!(nobody.restart().await, Err(ClientError::NotFound(_))));
         assert!(matches!(nobody.restart().same_id().await, Err(ClientError::NotFound(_))));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use durable_core::EventKind;
+use durable_core::WorkerBuilder;
 use durable_core::prelude::*;
 
 use super::hub::{Hub, PATIENCE, until, until_is};
@@ -141,8 +142,8 @@ async fn a_cancel_is_over_when_the_code_of_every_call_has_returned(hub: Hub) {
 
 async fn a_call_that_waits_for_a_retry_or_for_room_ends_at_once(hub: Hub) {
     let log = Log::default();
-    let builder = hub.builder(registry(&log)).max_concurrent_activities(1);
-    let worker = builder.start().await.expect("the worker starts");
+    let one = |builder: WorkerBuilder| builder.max_concurrent_activities(1);
+    let worker = hub.worker_with(registry(&log), one).await;
     let client = worker.client();
     let handle = client.start(tries_again, ()).await.expect("started");
     begun(&log, 1).await;

@@ -45,7 +45,7 @@ fn registry() -> Registry {
 
 async fn a_start_waits_for_its_time_and_begins_then(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         let handle = client.start(began, ()).delay(millis(150)).await.expect("accepted");
         let status = handle.status().await.expect("it is visible");
         let due = status.scheduled_for().expect("it says when");
@@ -66,7 +66,7 @@ async fn a_start_that_waits_survives_its_worker(hub: Hub) {
     assert_eq!(soon.status().await.expect("there").runtime_status(), RuntimeStatus::Pending);
     worker.shutdown().await.expect("stopped");
 
-    let outside = hub.outside();
+    let outside = hub.outside().await;
     outside.start(began, ()).id("between").delay(millis(10)).await.expect("accepted");
     let worker = hub.worker(registry()).await;
     for id in ["soon", "between"] {
@@ -79,7 +79,7 @@ async fn a_start_that_waits_survives_its_worker(hub: Hub) {
 
 async fn a_start_that_waits_is_terminated(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         let handle = client.start(began, ()).delay(days(1)).await.expect("accepted");
         handle.terminate("not needed").await.expect("taken");
         let status = handle.wait().await.expect("it ends");
@@ -125,7 +125,7 @@ async fn a_later_start_ends_the_active_run_that_it_replaces(hub: Hub) {
 
 async fn version_and_tags_are_seen_by_the_code_and_in_the_status(hub: Hub) {
     let worker = hub.worker(registry()).await;
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         let start = client.start(labels, ()).version("2.1").tag("region", "us");
         let handle = start.tag("customer", "c 12").tag("region", "eu").await.expect("started");
         let output = handle.output_within(PATIENCE).await.expect("completed");
@@ -138,7 +138,7 @@ async fn version_and_tags_are_seen_by_the_code_and_in_the_status(hub: Hub) {
 }
 
 async fn labels_beyond_their_limits_are_refused_with_the_rule(hub: Hub) {
-    let client = hub.outside();
+    let client = hub.outside().await;
     let start = || client.start(labels, ());
     let many = (0..33).fold(start(), |start, n| start.tag(format!("k{n}"), "v"));
     for (start, rule) in [
@@ -176,7 +176,7 @@ fn shop() -> Registry {
 
 async fn an_event_starts_the_instance_that_it_is_for(hub: Hub) {
     let worker = hub.worker(shop()).await;
-    for (id, client) in [("inside", worker.client()), ("outside", hub.outside())] {
+    for (id, client) in [("inside", worker.client()), ("outside", hub.outside().await)] {
         let add = |item: u32, click: &str| {
             client.start(cart, ()).id(id).with_event("add", &item).event_id(click)
         };
@@ -198,7 +198,7 @@ async fn an_event_starts_the_instance_that_it_is_for(hub: Hub) {
 /// Many at once, while runs end all the time: each event is in exactly one run, that of its handle.
 async fn an_event_with_a_start_reaches_exactly_the_run_of_its_handle(hub: Hub) {
     let worker = hub.worker(shop()).await;
-    let clients = [worker.client(), hub.outside()];
+    let clients = [worker.client(), hub.outside().await];
     let mut added = Vec::new();
     for n in 0..30_u32 {
         let client = clients[n as usize % 2].clone();

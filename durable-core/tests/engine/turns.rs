@@ -102,7 +102,7 @@ async fn a_turn_that_never_returns_is_given_up_and_its_neighbours_go_on(hub: Hub
     // Whether it was taken is not known; what counts is that the caller does not hang.
     let _ = tokio::time::timeout(PATIENCE, raised).await.expect("the caller is told");
     // Raised again, so that the loop is met in any case.
-    let _ = hub.outside().instance("stuck").expect("valid").raise_event("go", &()).await;
+    let _ = hub.outside().await.instance("stuck").expect("valid").raise_event("go", &()).await;
     let status = until_is(&client, "stuck", RuntimeStatus::Suspended).await;
     assert_eq!(status.hold().expect("held").reason, HoldReason::Stuck);
     neighbours_go_on(&worker, "neighbour").await;
@@ -141,7 +141,7 @@ async fn a_stuck_instance_runs_on_when_its_code_is_right(hub: Hub) {
     client.start_by_name("spins-later", &()).id("stuck").await.expect("started");
     until_is(&client, "stuck", RuntimeStatus::Running).await;
     // From outside, so that the event is durable before the turn.
-    let outside = hub.outside().instance("stuck").expect("valid");
+    let outside = hub.outside().await.instance("stuck").expect("valid");
     outside.raise_event("go", &()).await.expect("accepted");
     until_is(&client, "stuck", RuntimeStatus::Suspended).await;
     spins.0.store(false, Ordering::SeqCst);

@@ -149,7 +149,7 @@ async fn an_event_of_another_name_wakes_nobody(hub: Hub) {
 
 async fn an_event_with_an_id_of_the_caller_counts_once(hub: Hub) {
     let worker = hub.worker(collectors()).await;
-    let outside = hub.outside();
+    let outside = hub.outside().await;
     let start = worker.client().start_by_name("collect", &("n", 3)).id("once");
     let handle = start.await.expect("started");
     let other = outside.instance("once").expect("valid");
@@ -296,7 +296,7 @@ async fn the_custom_status_is_seen_while_it_runs_and_the_watch_ends(hub: Hub) {
         Ok("done".to_owned())
     });
     let worker = hub.worker(registry).await;
-    for client in [worker.client(), hub.outside()] {
+    for client in [worker.client(), hub.outside().await] {
         let handle = client.start_by_name("steps", &()).await.expect("started");
         let mut seen = Vec::new();
         let mut ends = 0;

@@ -278,7 +278,7 @@ async fn what_is_not_registered_any_more_is_held_until_it_is_again(hub: Hub) {
     worker.client().start(pass_twice, ()).id("running").await.expect("started");
     until("it runs", || async { gate.runs() == 1 }).await;
     worker.shutdown().await.expect("it ends");
-    let pending = hub.outside();
+    let pending = hub.outside().await;
     pending.start(pass_twice, ()).id("pending").await.expect("accepted");
 
     let mut other = Registry::new();
