@@ -1,35 +1,24 @@
 //! One instance, as its client holds it.
 
 use std::fmt;
-use std::future::IntoFuture;
 use std::marker::PhantomData;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use durable_machine::model::{
-    Command, Envelope, EnvelopeId, Event, InstanceId, Payload, RunNumber, RuntimeStatus, StatusRow,
-    limits,
+    Command, Envelope, EnvelopeId, Event, InstanceId, Payload, RunNumber, RuntimeStatus,
 };
 use futures::stream::{self, Stream};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::status::history_events;
-use super::status::read;
+use super::changes::{Changes, POLL_FIRST, POLL_LAST};
+use super::status::{history_events, read};
 use super::{Client, ClientError, History, InstanceStatus};
 use crate::worker::Watcher;
 
-/// How often a status is read that nobody in this process publishes: at first, and at most.
-const POLL_FIRST: Duration = Duration::from_millis(20);
-const POLL_LAST: Duration = Duration::from_millis(250);
-
 /// How long a rewind waits until its instance shows that it goes on.
 const REWIND_SHOWS: Duration = Duration::from_secs(10);
-
-/// How often it is read where a worker of this process publishes changes: a net for what is missed.
-const POLL_PUBLISHED: Duration = Duration::from_secs(5);
 
 /// An instance. `T` is the type of its output; [`Payload`] where that is not known.
 ///
@@ -62,9 +51,9 @@ pub struct Handle<T> {
     pub(super) client: Client,
     pub(super) instance: InstanceId,
     /// The run that is meant; `None` means the present one.
-    run: Option<RunNumber>,
+    pub(super) run: Option<RunNumber>,
     /// Begun with the start; used by the first who waits.
-    watcher: Mutex<Option<Watcher>>,
+    pub(super) watcher: Mutex<Option<Watcher>>,
     output: PhantomData<fn() -> T>,
 }
 
@@ -324,41 +313,6 @@ impl<T> Handle<T> {
                 Err(error) => Some((Err(error), None)),
             }
         })
-    }
-
-    /// Raises an external event: kept until the instance waits for its name.
-    ///
-    /// Awaiting the returned value sends it; [`RaiseEvent::id`] makes repeating it harmless.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[orchestrator]
-    /// # async fn place_order(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
-    /// #     Ok(ctx.wait_event("approved").await?)
-    /// # }
-    /// # #[tokio::main]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let worker = Worker::builder(MemoryStore::new()).register(place_order).start().await?;
-    /// # let client = worker.client();
-    /// let order = client.start(place_order, ()).await?;
-    /// order.raise_event("approved", &true).await?;
-    /// assert!(order.output().await?);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn raise_event<E: Serialize + ?Sized>(
-        &self,
-        name: impl Into<Arc<str>>,
-        payload: &E,
-    ) -> RaiseEvent {
-        RaiseEvent {
-            client: self.client.clone(),
-            instance: self.instance.clone(),
-            run: self.run,
-            name: name.into(),
-            payload: super::payload(payload, "event's payload"),
-            id: None,
-        }
     }
 
     /// Ends the instance now. The reason becomes its output. Its children end with it, and theirs, but for those
@@ -651,154 +605,5 @@ impl<T> fmt::Debug for Handle<T> {
             .field("instance", &self.instance)
             .field("run", &self.run)
             .finish_non_exhaustive()
-    }
-}
-
-/// An event that is being put together; `.await` raises it.
-///
-/// ```
-/// # use durable_core::prelude::*;
-/// # #[orchestrator]
-/// # async fn count(ctx: OrchestrationContext) -> Result<u32, OrchestrationError> {
-/// #     let (mut clicks, mut end) = (0, ctx.wait_event::<()>("end"));
-/// #     while let Either::Left(click) = ctx.race(ctx.wait_event::<u32>("click"), &mut end).await { clicks += click?; }
-/// #     Ok(clicks)
-/// # }
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let worker = Worker::builder(MemoryStore::new()).register(count).start().await?;
-/// # let client = worker.client();
-/// let counter = client.start(count, ()).await?;
-/// counter.raise_event("click", &1).id("click-1").await?;
-/// counter.raise_event("click", &1).id("click-1").await?; // the answer was lost, say: this is one click
-/// counter.raise_event("end", &()).await?;
-/// assert_eq!(counter.output().await?, 1);
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "nothing is sent before it is awaited"]
-pub struct RaiseEvent {
-    client: Client,
-    instance: InstanceId,
-    run: Option<RunNumber>,
-    name: Arc<str>,
-    payload: Result<Payload, ClientError>,
-    id: Option<Arc<str>>,
-}
-
-impl RaiseEvent {
-    /// Gives the event an id of the caller's own: within an hour, a second event of the same id changes
-    /// nothing.
-    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
-        self.id = Some(id.into());
-        self
-    }
-
-    async fn send(self) -> Result<(), ClientError> {
-        check_event_name(&self.name)?;
-        let remember = self.id.is_some();
-        let envelope = Envelope {
-            id: event_id(&self.instance, self.id),
-            instance: self.instance,
-            run: self.run,
-            command: Command::Raise { name: self.name, input: self.payload? },
-        };
-        self.client.command(envelope, remember).await
-    }
-}
-
-pub(super) fn check_event_name(name: &str) -> Result<(), ClientError> {
-    if name.len() > limits::NAME_BYTES_MAX {
-        let most = limits::NAME_BYTES_MAX;
-        return Err(ClientError::Payload(format!("an event's name has at most {most} bytes")));
-    }
-    Ok(())
-}
-
-/// Of the caller's own id, if there is one. It is of the caller's namespace and the instance's: two instances
-/// may get one each.
-pub(super) fn event_id(instance: &InstanceId, own: Option<Arc<str>>) -> EnvelopeId {
-    EnvelopeId(match own {
-        Some(id) => format!("{instance}/{id}").into(),
-        None => Uuid::new_v4().simple().to_string().into(),
-    })
-}
-
-impl IntoFuture for RaiseEvent {
-    type Output = Result<(), ClientError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.send())
-    }
-}
-
-/// Follows the status of an instance: published changes where a worker of this process makes them, the
-/// store otherwise.
-struct Changes<'a, T> {
-    handle: &'a Handle<T>,
-    watcher: Option<Watcher>,
-    /// The watcher has watched since the start: the store need not be asked first.
-    since_start: bool,
-    last: Option<Arc<StatusRow>>,
-    pause: Duration,
-}
-
-impl<'a, T> Changes<'a, T> {
-    fn new(handle: &'a Handle<T>) -> Self {
-        let begun = handle.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let since_start = begun.is_some();
-        let watcher = begun.or_else(|| handle.client.watcher(&handle.instance));
-        Self { handle, watcher, since_start, last: None, pause: POLL_FIRST }
-    }
-
-    /// The next status that differs from the last one seen; at first the present one.
-    async fn next(&mut self) -> Result<Arc<StatusRow>, ClientError> {
-        loop {
-            let seen = self.watcher.as_mut().and_then(Watcher::latest);
-            let row = match seen {
-                Some(row) => Some(row),
-                None if self.since_start => None,
-                None => self.read().await?,
-            };
-            if let Some(row) = row
-                && self.handle.run.is_none_or(|run| row.run >= run)
-            {
-                if self.handle.run.is_some_and(|run| row.run > run) {
-                    return Err(ClientError::Replaced(self.handle.instance.clone()));
-                }
-                if self.last.as_deref() != Some(&*row) {
-                    self.last = Some(row.clone());
-                    self.pause = POLL_FIRST;
-                    return Ok(row);
-                }
-            }
-            self.sleep().await;
-        }
-    }
-
-    async fn read(&self) -> Result<Option<Arc<StatusRow>>, ClientError> {
-        let instance = &self.handle.instance;
-        match self.handle.client.status(instance).await? {
-            Some(status) => Ok(Some(Arc::new(status.row().clone()))),
-            None => Err(ClientError::NotFound(instance.clone())),
-        }
-    }
-
-    async fn sleep(&mut self) {
-        if let Some(watcher) = &mut self.watcher
-            && self.handle.client.worker().is_some()
-        {
-            let changed = tokio::time::timeout(POLL_PUBLISHED, watcher.changed()).await;
-            if changed == Ok(true) {
-                return;
-            }
-        } else {
-            tokio::time::sleep(self.pause).await;
-            self.pause = (self.pause * 2).min(POLL_LAST);
-        }
-        // Changes may have been missed: the store is asked first. It may be made here from now on, or no more.
-        self.since_start = false;
-        self.watcher = self.handle.client.watcher(&self.handle.instance);
     }
 }

@@ -1,10 +1,12 @@
 //! The client: starts instances, looks at them, and commands them, in the worker's process or another.
 
+mod changes;
 mod error;
 mod export;
 mod handle;
 mod list;
 mod purge;
+mod raise;
 mod restart;
 mod start;
 mod status;
@@ -24,9 +26,10 @@ use serde::Serialize;
 
 pub use error::ClientError;
 pub use export::HistoryFile;
-pub use handle::{Handle, RaiseEvent};
+pub use handle::Handle;
 pub use list::{InstancePage, Instances};
 pub use purge::{Purge, Purged};
+pub use raise::RaiseEvent;
 pub use restart::Restart;
 pub use start::Start;
 pub use status::{History, InstanceStatus};

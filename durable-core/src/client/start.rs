@@ -16,7 +16,7 @@ use durable_machine::store::AcceptOutcome;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::handle::{check_event_name, event_id};
+use super::raise::{check_event_name, event_id};
 use super::{Client, ClientError, Handle, retry_busy};
 use crate::ids::IntoInstanceId;
 use crate::time::from_utc;

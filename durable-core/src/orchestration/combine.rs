@@ -3,10 +3,166 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use ::futures::StreamExt;
-use ::futures::future::{Either, FusedFuture, TryFuture};
+use ::futures::future::{Either, FusedFuture, JoinAll, TryFuture, join_all};
 use ::futures::stream::FuturesUnordered;
+
+use super::OrchestrationContext;
+use super::join_set::JoinSet;
+
+impl OrchestrationContext {
+    /// Bounds anything: `None` where the time is over first. What `future` has under way then is cancelled.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn book(trip: u64) -> Result<u64, ActivityError> { Ok(trip) }
+    /// #[orchestrator]
+    /// async fn travel(ctx: OrchestrationContext) -> Result<(u64, u64), OrchestrationError> {
+    ///     let booked = async {
+    ///         let there = ctx.call(book, &1).await?;
+    ///         let back = ctx.call(book, &2).await?;
+    ///         Ok::<_, CallError>((there, back))
+    ///     };
+    ///     let Some(tickets) = ctx.within(hours(2), booked).await else {
+    ///         return Err(OrchestrationError::new("TooLate", "it was not booked within two hours"));
+    ///     };
+    ///     Ok(tickets?)
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(travel).mock(book, |call, trip| {
+    ///     call.takes(if call.number() == 1 { hours(3) } else { minutes(5) });
+    ///     Ok::<_, ActivityError>(trip)
+    /// });
+    /// assert!(hub.start(travel, ()).output().unwrap_err().is("TooLate"));
+    /// assert_eq!(hub.start(travel, ()).output().unwrap(), (1, 2));
+    /// # }
+    /// ```
+    pub async fn within<F: Future>(&self, time: Duration, future: F) -> Option<F::Output> {
+        match self.race(future, self.sleep(time)).await {
+            Either::Left(output) => Some(output),
+            Either::Right(()) => None,
+        }
+    }
+
+    /// The first of two futures that is ready; the other is dropped, which cancels it. If both are, the
+    /// left one.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// #[orchestrator]
+    /// async fn approve(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
+    ///     match ctx.race(ctx.wait_event("approved"), ctx.sleep(hours(24))).await {
+    ///         Either::Left(answer) => Ok(answer?),
+    ///         Either::Right(()) => Ok(false), // nobody answered
+    ///     }
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(approve);
+    /// let answered = hub.start(approve, ());
+    /// answered.raise_event_after(hours(3), "approved", &true);
+    /// assert!(answered.output().unwrap());
+    /// assert!(!hub.start(approve, ()).output().unwrap());
+    /// # }
+    /// ```
+    pub fn race<A: Future, B: Future>(&self, left: A, right: B) -> Race<A, B> {
+        Race::new(left, right)
+    }
+
+    /// The first of many futures that is ready, and its place among them; the others are dropped, which
+    /// cancels them. If several are, the one in front. Without any future it is never ready.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn ask(mirror: String) -> Result<String, ActivityError> { Ok(mirror) }
+    /// #[orchestrator]
+    /// async fn fastest(ctx: OrchestrationContext) -> Result<(usize, String), OrchestrationError> {
+    ///     let mirrors = ["de", "fr", "us"].map(String::from);
+    ///     let (place, answer) = ctx.race_all(mirrors.iter().map(|mirror| ctx.call(ask, mirror))).await;
+    ///     Ok((place, answer?))
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(fastest).mock(ask, |call, mirror| {
+    ///     call.takes(if mirror == "fr" { millis(20) } else { secs(1) });
+    ///     Ok::<_, ActivityError>(mirror)
+    /// });
+    /// assert_eq!(hub.start(fastest, ()).output().unwrap(), (1, "fr".to_string()));
+    /// # }
+    /// ```
+    pub fn race_all<F: Future>(&self, futures: impl IntoIterator<Item = F>) -> RaceAll<F> {
+        RaceAll::new(futures)
+    }
+
+    /// An empty set of futures that run side by side: their values are taken as they come, and more can be put in
+    /// meanwhile. See [`JoinSet`].
+    #[must_use]
+    pub fn join_set<'a, K, T>(&self) -> JoinSet<'a, K, T> {
+        JoinSet::new()
+    }
+
+    /// What all of these futures resolve to, in their order.
+    ///
+    /// All of them run at once. To bound how many do, use `futures::stream::iter(…).buffered(n)`.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn visit(site: String) -> Result<u32, ActivityError> {
+    /// #     if site == "b" { return Err(ActivityError::new("Gone", "it is not there any more")) }
+    /// #     Ok(200)
+    /// # }
+    /// #[orchestrator]
+    /// async fn crawl(ctx: OrchestrationContext, sites: Vec<String>) -> Result<usize, OrchestrationError> {
+    ///     // A site that fails does not stop the others.
+    ///     let visited = ctx.join_all(sites.iter().map(|site| ctx.call(visit, site))).await;
+    ///     Ok(visited.iter().filter(|result| result.is_ok()).count())
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(crawl).register(visit);
+    /// assert_eq!(hub.start(crawl, ["a", "b", "c"].map(String::from).into()).output().unwrap(), 2);
+    /// # }
+    /// ```
+    pub fn join_all<F: Future>(&self, futures: impl IntoIterator<Item = F>) -> JoinAll<F> {
+        join_all(futures)
+    }
+
+    /// The values of all of these futures in their order, or the first error, which cancels the others.
+    ///
+    /// ```
+    /// # use durable_core::prelude::*;
+    /// # #[activity]
+    /// # async fn resize(width: u32) -> Result<String, ActivityError> { Ok(format!("{width}.jpg")) }
+    /// #[orchestrator]
+    /// async fn thumbnails(ctx: OrchestrationContext) -> Result<Vec<String>, OrchestrationError> {
+    ///     let widths = [100, 200, 400];
+    ///     Ok(ctx.try_join_all(widths.iter().map(|width| ctx.call(resize, width))).await?)
+    /// }
+    ///
+    /// # #[cfg(feature = "testing")] {
+    /// # use durable_core::testing::TestHub;
+    /// let hub = TestHub::new().register(thumbnails).register(resize);
+    /// let thumbs = hub.start(thumbnails, ()).output().unwrap();
+    /// assert_eq!(thumbs, ["100.jpg", "200.jpg", "400.jpg"]);
+    /// # }
+    /// ```
+    pub fn try_join_all<F: TryFuture>(
+        &self,
+        futures: impl IntoIterator<Item = F>,
+    ) -> TryJoinAll<F> {
+        TryJoinAll::new(futures)
+    }
+}
 
 /// The first of two futures that is ready.
 ///

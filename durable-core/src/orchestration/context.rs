@@ -1,12 +1,9 @@
 //! What an orchestrator is given.
 
 use std::fmt;
-use std::future::Future;
-use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::futures::future::{Either, JoinAll, TryFuture, join_all};
 use chrono::{DateTime, Utc};
 use durable_machine::model::{
     ExecutionNumber, Failure, FailureClass, InstanceId, Payload, RunNumber, limits,
@@ -14,20 +11,15 @@ use durable_machine::model::{
 use durable_machine::replay::Context;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use super::Orchestrator;
 use super::children::Child;
-use super::combine::{Race, RaceAll, TryJoinAll};
 use super::events::{EventName, WaitEvent};
 use super::futures::{Call, Sleep};
-use super::join_set::JoinSet;
 use super::saga::Saga;
 use super::scope::Scope;
 use crate::activity::Activity;
-use crate::error::{
-    CallError, OrchestrationError, Subject, name_failure, name_problem, payload_failure,
-};
+use crate::error::{CallError, Subject, name_failure, name_problem, payload_failure};
 use crate::ids::IntoInstanceId;
 use crate::time::{from_utc, to_utc};
 
@@ -282,92 +274,6 @@ impl OrchestrationContext {
         self.context.is_replaying()
     }
 
-    /// A UUID that is given out once, and again to the same place of the code on every replay.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn pay(key: String) -> Result<String, ActivityError> { Ok(key) }
-    /// #[orchestrator]
-    /// async fn place_order(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
-    ///     let key = ctx.new_uuid().to_string();
-    ///     let paid = ctx.call(pay, &key).await?; // the same key, also after a crash
-    ///     Ok(paid == key && key != ctx.new_uuid().to_string())
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(place_order).register(pay);
-    /// assert!(hub.start(place_order, ()).output().unwrap());
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn new_uuid(&self) -> Uuid {
-        self.context.new_uuid()
-    }
-
-    /// A number from 0 to below 1, the same on every replay. Not for secrets.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// #[orchestrator]
-    /// async fn sample(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
-    ///     let one_in_ten = ctx.random() < 0.1;
-    ///     Ok(one_in_ten)
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// TestHub::new().register(sample).start(sample, ()).output().unwrap();
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn random(&self) -> f64 {
-        // The 53 bits of an f64's precision.
-        const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
-        (self.context.random() >> 11) as f64 * SCALE
-    }
-
-    /// A whole number of a range, the same on every replay. Not for secrets.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// #[orchestrator]
-    /// async fn dice(ctx: OrchestrationContext) -> Result<u8, OrchestrationError> {
-    ///     let index: usize = ctx.random_range(..10);
-    ///     assert!(index < 10);
-    ///     Ok(ctx.random_range(1..=6))
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let rolled = TestHub::new().register(dice).start(dice, ()).output().unwrap();
-    /// assert!((1..=6).contains(&rolled));
-    /// # }
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// Where the range is empty.
-    #[must_use]
-    pub fn random_range<T: RandomInteger>(&self, range: impl RangeBounds<T>) -> T {
-        let low = match range.start_bound() {
-            Bound::Included(low) => low.widen(),
-            Bound::Excluded(low) => low.widen() + 1,
-            Bound::Unbounded => T::MIN.widen(),
-        };
-        let high = match range.end_bound() {
-            Bound::Included(high) => high.widen(),
-            Bound::Excluded(high) => high.widen() - 1,
-            Bound::Unbounded => T::MAX.widen(),
-        };
-        assert!(low <= high, "random_range of an empty range");
-        let values = (high - low + 1).unsigned_abs();
-        // Multiply and shift: no value is preferred by more than `values` in 2^64.
-        let offset = (u128::from(self.context.random()) * values) >> 64;
-        T::narrow(low + i128::try_from(offset).expect("below 2^64"))
-    }
-
     /// Calls an activity, and resolves to what it returns.
     ///
     /// ```
@@ -476,42 +382,6 @@ impl OrchestrationContext {
     /// ```
     pub fn saga(&self) -> Saga {
         Saga::new(self.clone())
-    }
-
-    /// Bounds anything: `None` where the time is over first. What `future` has under way then is cancelled.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn book(trip: u64) -> Result<u64, ActivityError> { Ok(trip) }
-    /// #[orchestrator]
-    /// async fn travel(ctx: OrchestrationContext) -> Result<(u64, u64), OrchestrationError> {
-    ///     let booked = async {
-    ///         let there = ctx.call(book, &1).await?;
-    ///         let back = ctx.call(book, &2).await?;
-    ///         Ok::<_, CallError>((there, back))
-    ///     };
-    ///     let Some(tickets) = ctx.within(hours(2), booked).await else {
-    ///         return Err(OrchestrationError::new("TooLate", "it was not booked within two hours"));
-    ///     };
-    ///     Ok(tickets?)
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(travel).mock(book, |call, trip| {
-    ///     call.takes(if call.number() == 1 { hours(3) } else { minutes(5) });
-    ///     Ok::<_, ActivityError>(trip)
-    /// });
-    /// assert!(hub.start(travel, ()).output().unwrap_err().is("TooLate"));
-    /// assert_eq!(hub.start(travel, ()).output().unwrap(), (1, 2));
-    /// # }
-    /// ```
-    pub async fn within<F: Future>(&self, time: Duration, future: F) -> Option<F::Output> {
-        match self.race(future, self.sleep(time)).await {
-            Either::Left(output) => Some(output),
-            Either::Right(()) => None,
-        }
     }
 
     /// Runs another orchestrator as a child, and resolves to what it returns.
@@ -704,123 +574,6 @@ impl OrchestrationContext {
         Ok(())
     }
 
-    /// Whether this execution takes the new path of changed code: how instances that are under way go on with
-    /// the old one.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn charge(cents: u32) -> Result<u32, ActivityError> { Ok(cents) }
-    /// # #[activity]
-    /// # async fn charge_with_tax(cents: u32) -> Result<u32, ActivityError> { Ok(cents + cents / 5) }
-    /// #[orchestrator]
-    /// async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
-    ///     if ctx.patched("tax") {
-    ///         Ok(ctx.call(charge_with_tax, &cents).await?)
-    ///     } else {
-    ///         Ok(ctx.call(charge, &cents).await?)
-    ///     }
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(pay).register(charge).register(charge_with_tax);
-    /// assert_eq!(hub.start(pay, 100).output().unwrap(), 120); // a new one
-    /// # }
-    /// ```
-    ///
-    /// Code that gets here for the first time takes the new path, which is recorded as a marker in the history.
-    /// A history that passed this place without a marker is repeated on the old path. The first answer for an id
-    /// stays for the whole execution, also in a loop: use a new id for each change.
-    ///
-    /// A patch goes in three stages, each deployed when no instance needs the one before it:
-    ///
-    /// 1. `if ctx.patched(id) { new } else { old }`, until no instance is left that began before it;
-    /// 2. [`ctx.deprecate_patch(id)`](Self::deprecate_patch) and the new path alone, until no instance is left that
-    ///    began in stage 1;
-    /// 3. the new path without a word of the patch.
-    ///
-    /// Code that lacks a marker which its history has is held as diverged, and goes on when the right code is back.
-    #[must_use]
-    pub fn patched(&self, id: impl Into<Arc<str>>) -> bool {
-        self.context.patched(id)
-    }
-
-    /// The second stage of a patch: only its new path is left in the code. See [`patched`](Self::patched).
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn charge_with_tax(cents: u32) -> Result<u32, ActivityError> { Ok(cents + cents / 5) }
-    /// #[orchestrator]
-    /// async fn pay(ctx: OrchestrationContext, cents: u32) -> Result<u32, OrchestrationError> {
-    ///     ctx.deprecate_patch("tax");
-    ///     Ok(ctx.call(charge_with_tax, &cents).await?)
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(pay).register(charge_with_tax);
-    /// assert_eq!(hub.start(pay, 100).output().unwrap(), 120);
-    /// # }
-    /// ```
-    ///
-    /// What it records says that it may be missing: histories from here on fit code of the stage before, and code
-    /// without the call.
-    pub fn deprecate_patch(&self, id: impl Into<Arc<str>>) {
-        self.context.deprecate_patch(id);
-    }
-
-    /// Ends this execution and begins the next one of the same run, with this input and an empty history: how
-    /// an orchestrator goes on for ever. It happens where the orchestrator returns what this gives.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn clean_up(day: u32) -> Result<(), ActivityError> { Ok(()) }
-    /// #[orchestrator]
-    /// async fn every_day(ctx: OrchestrationContext, day: u32) -> Result<(), OrchestrationError> {
-    ///     ctx.call(clean_up, &day).await?;
-    ///     ctx.sleep(hours(24)).await;
-    ///     return ctx.continue_as_new(&(day + 1));
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(every_day).register(clean_up);
-    /// let daily = hub.start(every_day, 1);
-    /// hub.advance(days(365));
-    /// assert_eq!(daily.status().input::<u32>().unwrap(), 366);
-    /// assert_eq!(daily.status().execution().0, 365);
-    /// # }
-    /// ```
-    ///
-    /// - External events that this execution has not consumed are the first that the next one gets, in their
-    ///   order.
-    /// - What is open is given up: activities are cancelled and their results dropped, timers are removed.
-    /// - Id, run, tags, version and custom status stay; the status shows the new input, and
-    ///   the history the new execution. A caller that waits for the output goes
-    ///   on waiting.
-    ///
-    /// The input has to be one that the orchestrator takes: with another shape the instance fails here, and
-    /// not in the next execution. So it does where the orchestrator calls this and returns a value after all.
-    ///
-    /// # Errors
-    ///
-    /// Always: the error ends the code, also by `?` from a helper function, and has to be returned as it is.
-    /// Where the input has no JSON form or is too large, it says so, and the instance fails with it.
-    #[must_use = "the execution ends only where its orchestrator returns this: `return ctx.continue_as_new(…)`"]
-    pub fn continue_as_new<T>(
-        &self,
-        input: &(impl Serialize + ?Sized),
-    ) -> Result<T, OrchestrationError> {
-        let failure = match Payload::of(input) {
-            Ok(input) => self.context.continue_as_new(input),
-            Err(error) => payload_failure("the input of the next execution", &error),
-        };
-        Err(OrchestrationError::from_failure(failure))
-    }
-
     /// Shows a value to whoever looks at the instance's status: progress, the current step.
     ///
     /// ```
@@ -860,120 +613,6 @@ impl OrchestrationContext {
         self.context.set_custom_status(status);
         Ok(())
     }
-
-    /// The first of two futures that is ready; the other is dropped, which cancels it. If both are, the
-    /// left one.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// #[orchestrator]
-    /// async fn approve(ctx: OrchestrationContext) -> Result<bool, OrchestrationError> {
-    ///     match ctx.race(ctx.wait_event("approved"), ctx.sleep(hours(24))).await {
-    ///         Either::Left(answer) => Ok(answer?),
-    ///         Either::Right(()) => Ok(false), // nobody answered
-    ///     }
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(approve);
-    /// let answered = hub.start(approve, ());
-    /// answered.raise_event_after(hours(3), "approved", &true);
-    /// assert!(answered.output().unwrap());
-    /// assert!(!hub.start(approve, ()).output().unwrap());
-    /// # }
-    /// ```
-    pub fn race<A: Future, B: Future>(&self, left: A, right: B) -> Race<A, B> {
-        Race::new(left, right)
-    }
-
-    /// The first of many futures that is ready, and its place among them; the others are dropped, which
-    /// cancels them. If several are, the one in front. Without any future it is never ready.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn ask(mirror: String) -> Result<String, ActivityError> { Ok(mirror) }
-    /// #[orchestrator]
-    /// async fn fastest(ctx: OrchestrationContext) -> Result<(usize, String), OrchestrationError> {
-    ///     let mirrors = ["de", "fr", "us"].map(String::from);
-    ///     let (place, answer) = ctx.race_all(mirrors.iter().map(|mirror| ctx.call(ask, mirror))).await;
-    ///     Ok((place, answer?))
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(fastest).mock(ask, |call, mirror| {
-    ///     call.takes(if mirror == "fr" { millis(20) } else { secs(1) });
-    ///     Ok::<_, ActivityError>(mirror)
-    /// });
-    /// assert_eq!(hub.start(fastest, ()).output().unwrap(), (1, "fr".to_string()));
-    /// # }
-    /// ```
-    pub fn race_all<F: Future>(&self, futures: impl IntoIterator<Item = F>) -> RaceAll<F> {
-        RaceAll::new(futures)
-    }
-
-    /// An empty set of futures that run side by side: their values are taken as they come, and more can be put in
-    /// meanwhile. See [`JoinSet`].
-    #[must_use]
-    pub fn join_set<'a, K, T>(&self) -> JoinSet<'a, K, T> {
-        JoinSet::new()
-    }
-
-    /// What all of these futures resolve to, in their order.
-    ///
-    /// All of them run at once. To bound how many do, use `futures::stream::iter(…).buffered(n)`.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn visit(site: String) -> Result<u32, ActivityError> {
-    /// #     if site == "b" { return Err(ActivityError::new("Gone", "it is not there any more")) }
-    /// #     Ok(200)
-    /// # }
-    /// #[orchestrator]
-    /// async fn crawl(ctx: OrchestrationContext, sites: Vec<String>) -> Result<usize, OrchestrationError> {
-    ///     // A site that fails does not stop the others.
-    ///     let visited = ctx.join_all(sites.iter().map(|site| ctx.call(visit, site))).await;
-    ///     Ok(visited.iter().filter(|result| result.is_ok()).count())
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(crawl).register(visit);
-    /// assert_eq!(hub.start(crawl, ["a", "b", "c"].map(String::from).into()).output().unwrap(), 2);
-    /// # }
-    /// ```
-    pub fn join_all<F: Future>(&self, futures: impl IntoIterator<Item = F>) -> JoinAll<F> {
-        join_all(futures)
-    }
-
-    /// The values of all of these futures in their order, or the first error, which cancels the others.
-    ///
-    /// ```
-    /// # use durable_core::prelude::*;
-    /// # #[activity]
-    /// # async fn resize(width: u32) -> Result<String, ActivityError> { Ok(format!("{width}.jpg")) }
-    /// #[orchestrator]
-    /// async fn thumbnails(ctx: OrchestrationContext) -> Result<Vec<String>, OrchestrationError> {
-    ///     let widths = [100, 200, 400];
-    ///     Ok(ctx.try_join_all(widths.iter().map(|width| ctx.call(resize, width))).await?)
-    /// }
-    ///
-    /// # #[cfg(feature = "testing")] {
-    /// # use durable_core::testing::TestHub;
-    /// let hub = TestHub::new().register(thumbnails).register(resize);
-    /// let thumbs = hub.start(thumbnails, ()).output().unwrap();
-    /// assert_eq!(thumbs, ["100.jpg", "200.jpg", "400.jpg"]);
-    /// # }
-    /// ```
-    pub fn try_join_all<F: TryFuture>(
-        &self,
-        futures: impl IntoIterator<Item = F>,
-    ) -> TryJoinAll<F> {
-        TryJoinAll::new(futures)
-    }
 }
 
 impl fmt::Debug for OrchestrationContext {
@@ -983,57 +622,3 @@ impl fmt::Debug for OrchestrationContext {
             .finish_non_exhaustive()
     }
 }
-
-/// The integers that [`OrchestrationContext::random_range`] gives.
-///
-/// ```
-/// # use durable_core::prelude::*;
-/// use durable_core::RandomInteger;
-///
-/// /// One of two, by a coin that falls the same way on every replay.
-/// fn either<T: RandomInteger>(ctx: &OrchestrationContext, heads: T, tails: T) -> T {
-///     if ctx.random_range(0..2_u8) == 0 { heads } else { tails }
-/// }
-///
-/// #[orchestrator]
-/// async fn toss(ctx: OrchestrationContext) -> Result<i64, OrchestrationError> {
-///     Ok(either(&ctx, -1, 1))
-/// }
-///
-/// # #[cfg(feature = "testing")] {
-/// # use durable_core::testing::TestHub;
-/// assert_eq!(TestHub::new().register(toss).start(toss, ()).output().unwrap().abs(), 1);
-/// # }
-/// ```
-pub trait RandomInteger: sealed::Integer {}
-
-mod sealed {
-    pub trait Integer: Copy {
-        const MIN: Self;
-        const MAX: Self;
-        fn widen(self) -> i128;
-        /// Of a value within the type's range.
-        fn narrow(value: i128) -> Self;
-    }
-}
-
-macro_rules! random_integers {
-    ($($integer:ty),*) => {
-        $(
-            impl RandomInteger for $integer {}
-
-            impl sealed::Integer for $integer {
-                const MIN: Self = <$integer>::MIN;
-                const MAX: Self = <$integer>::MAX;
-                fn widen(self) -> i128 {
-                    i128::try_from(self).expect("at most 64 bits fit 128")
-                }
-                fn narrow(value: i128) -> Self {
-                    Self::try_from(value).expect("between two values of the type")
-                }
-            }
-        )*
-    };
-}
-
-random_integers!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);

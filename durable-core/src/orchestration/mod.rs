@@ -36,20 +36,23 @@ mod context;
 mod events;
 mod futures;
 mod join_set;
+mod random;
 mod saga;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use children::Child;
 pub use combine::{Race, RaceAll, TryJoinAll};
-pub use context::{OrchestrationContext, RandomInteger};
+pub use context::OrchestrationContext;
 pub use events::{EventName, WaitEvent, WaitEventTimeout};
 pub use futures::{Call, Sleep};
 pub use join_set::{JoinNext, JoinSet};
+pub use random::RandomInteger;
 pub use saga::Saga;
 pub use scope::{CancelAll, CancelledCall, Scope};
 
