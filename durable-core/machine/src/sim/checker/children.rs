@@ -63,7 +63,8 @@ impl Checker {
             // A client may have rewound it since.
             Err(failure) if run.is_some_and(|run| run.failed_with(execution, failure)) => true,
             Err(failure) => match &*failure.kind {
-                "InstanceInUse" => run.is_none_or(|run| run.replaced || self.was_followed(run)),
+                "InstanceInUse" => run
+                    .is_none_or(|run| run.replaced || made_way(&run.row) || self.was_followed(run)),
                 "Replaced" => run.is_none_or(|run| run.replaced || made_way(&run.row)),
                 "Terminated" => status == Some(RuntimeStatus::Terminated),
                 "NotRewound" => status == Some(RuntimeStatus::Failed),
