@@ -134,7 +134,9 @@ impl Core {
                 DueItem::Timer(call) => entry.arrivals.push_back(Arrival::TimerFired(call)),
                 DueItem::Expired => entry.arrivals.push_back(Arrival::Expired),
                 DueItem::Retry(call) => {
+                    // Nothing of a run begins before it is taken up: then what ran is begun again.
                     if let Some(run) = entry.active()
+                        && run.taken_up
                         && !run.paused()
                     {
                         start_attempt(entry, call);

@@ -8,9 +8,9 @@ use super::rewind::Rewinding;
 use super::run::{Run, Stashed};
 use crate::codec::{self, EventEncoder};
 use crate::model::{
-    Acceptance, AttemptKey, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq,
-    ExecutionKey, Failure, Hold, MessageBody, MessageNumber, ParentLink, PartitionId, Payload,
-    RunNumber, RuntimeStatus, StatusRow, Timestamp,
+    Acceptance, CallNumber, Command, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey, Failure,
+    Hold, MessageBody, MessageNumber, ParentLink, PartitionId, Payload, RunNumber, RuntimeStatus,
+    StatusRow, Timestamp,
 };
 use crate::replay::Orchestration;
 use crate::store::{
@@ -285,19 +285,6 @@ impl Writes {
     pub(super) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
         self.any = true;
-    }
-
-    /// A start of this attempt that is still to be given out tells it what the row of its commit says. There is one
-    /// where a retry was begun for a resume, and its instance is loaded after that: what runs is begun again then.
-    pub(super) fn tell_start(&mut self, attempt: &AttemptKey, details: Payload) {
-        for effect in &mut self.effects {
-            if let Effect::StartAttempt(start) = effect
-                && start.attempt == *attempt
-            {
-                start.heartbeat_details = Some(details);
-                return;
-            }
-        }
     }
 
     /// Notes that a message was taken whose second arrival does no harm, such as a result: it matches no open

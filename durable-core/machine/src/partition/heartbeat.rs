@@ -47,12 +47,8 @@ impl Partition {
     ) {
         let Self { entries, core } = self;
         let instance = &attempt.key.instance;
-        let Some(entry) = entries.get_mut(instance) else {
-            core.stats.dropped += 1;
-            return;
-        };
-        let open = open_call(entry, attempt).and_then(|(run, call)| run.calls.get_mut(&call));
-        let Some(open) = open else {
+        let open = entries.get_mut(instance).and_then(|entry| open_call(entry, attempt));
+        let Some(open) = open.and_then(|(run, call)| run.calls.get_mut(&call)) else {
             core.stats.dropped += 1;
             return;
         };
@@ -66,8 +62,7 @@ impl Partition {
         if let Some(details) = details
             && open.details.as_ref() != Some(&details)
         {
-            open.details = Some(details.clone());
-            entry.writes.tell_start(attempt, details);
+            open.details = Some(details);
             let due = core.now.after(core.config.heartbeat_delay);
             core.unwritten.note(instance, due);
         }

@@ -339,6 +339,9 @@ impl Core {
                 }
             }
         }
+        if !paused {
+            super::attempt::restart_backoffs(entry, now);
+        }
     }
 
     /// Hands out the replay that brings an instance's code back; `false` where there is no code for it, and the
