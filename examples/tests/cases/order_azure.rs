@@ -80,7 +80,8 @@ fn killed_after_the_payment_the_next_process_goes_on_at_once() {
     wait(first);
     let began = Instant::now();
     let second = shop.run(&[]);
-    assert!(second.stdout.contains("order-1 goes on"), "{second}");
+    // The worker may be through before the program looks at the status, which says "goes on".
+    assert!(second.stdout.contains("shipped (parcel 3)"), "{second}");
     // The dead one is known by its process id: nobody waits for its lease of 30 s.
     assert!(began.elapsed() < Duration::from_secs(15), "taken over after {:?}", began.elapsed());
     shop.finish("killed after the payment");
