@@ -135,8 +135,8 @@ impl Core {
                     return;
                 }
                 // An end that is not stored yet never happened: its events are not the new run's.
-                entry.writes.forget_run(row.parent.as_ref());
-                entry.forget_own_arrivals();
+                let parent = row.parent.clone();
+                entry.give_way(parent.as_ref());
             }
             Life::Unreadable(_) => {
                 // A new run needs nothing of what cannot be read.
@@ -290,8 +290,7 @@ impl Core {
     /// stored goes with the commit that begins the new run.
     fn replace(&mut self, instance: &InstanceId, entry: &mut Entry) {
         let parent = entry.active().and_then(|run| run.row.parent.clone());
-        entry.writes.forget_run(parent.as_ref());
-        entry.forget_own_arrivals();
+        entry.give_way(parent.as_ref());
         self.leave_children(entry, false);
         let Life::Active(run) = &mut entry.life else { return };
         for (call, open) in &run.calls {

@@ -120,7 +120,7 @@ impl Core {
                         self.reply(entry, source, Answer::Accepted);
                     }
                     Command::Raise { name, input } => {
-                        self.raise(instance, entry, name, input, Some(source.id().clone()), source);
+                        self.raise(instance, entry, name, input, meant, source);
                     }
                     Command::Terminate { .. } if planted!(TerminateForgotten) => {
                         self.reply(entry, source, Answer::Accepted);
@@ -195,13 +195,13 @@ impl Core {
         }
     }
 
-    pub(super) fn raise(
+    fn raise(
         &mut self,
         instance: &InstanceId,
         entry: &mut Entry,
         name: Arc<str>,
         input: Payload,
-        id: Option<EnvelopeId>,
+        meant: Option<RunNumber>,
         source: &Source,
     ) {
         let Some(run) = entry.active() else { return };
@@ -216,6 +216,12 @@ impl Core {
             return;
         }
         self.reply(entry, source, Answer::Accepted);
+        let id = Some(source.id().clone());
+        let direct = matches!(source, Source::Direct { .. });
+        if direct && meant.is_none() && entry.rewind_is_unstored() {
+            let (name, input, id) = (name.clone(), input.clone(), id.clone());
+            entry.writes.raised.push(Stashed::Raise { name, input, id });
+        }
         self.take_raise(instance, entry, name, input, id);
     }
 

@@ -203,6 +203,9 @@ pub(super) struct Writes {
     pub(super) effects: Vec<Effect>,
     pub(super) outgoing: Vec<(PartitionId, MessageBody)>,
     pub(super) consumed: Vec<Consumed>,
+    /// Events for whatever run the id has, taken for one whose rewind is not stored: where an accepted start wins
+    /// over the rewind, they are for the run that it begins.
+    pub(super) raised: Vec<Stashed>,
     pub(super) applied: Vec<(PartitionId, MessageNumber)>,
     /// Something to write or to answer.
     any: bool,
@@ -379,6 +382,22 @@ impl Entry {
             && self.early.is_empty()
             && !self.look_at_due
             && !matches!(self.code, Code::Out | Code::Loading)
+    }
+
+    /// The run gives way to another before its writes were committed. `parent` is whom it would have told its end.
+    pub(super) fn give_way(&mut self, parent: Option<&ParentLink>) {
+        self.writes.forget_run(parent);
+        self.forget_own_arrivals();
+        let raised = std::mem::take(&mut self.writes.raised);
+        for stashed in raised.into_iter().rev() {
+            self.arrivals.push_front(Arrival::Stashed(stashed));
+        }
+    }
+
+    /// Whether the run was rewound, and the store still has its failure.
+    pub(super) fn rewind_is_unstored(&self) -> bool {
+        let runs = matches!(&self.life, Life::Active(run) if run.unbegun.is_none());
+        runs && !self.writes.begins.a_run() && self.stored.status == Some(RuntimeStatus::Failed)
     }
 
     /// Results, timers and stashed events of a run that gives way are not the next one's, whose calls have

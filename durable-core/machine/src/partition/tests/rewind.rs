@@ -431,3 +431,25 @@ fn a_child_that_was_rewound_alone_tells_nobody_until_its_parent_is() {
         "#,
     );
 }
+
+#[test]
+fn an_event_for_a_rewind_that_a_start_wins_over_is_for_the_run_that_begins() {
+    // Nothing of the rewind is stored when the start is accepted: the store shows a failure, and the sender of the
+    // event was told nothing yet.
+    check(
+        r#"
+        faults  live
+        start   order-7 chain 1
+        expect  call a
+        answer  a failed Busy
+        expect  failed Busy
+        commits wait
+        start   other echo 1
+        rewind  order-7
+        event   order-7 a 5
+        start   order-7 wait ["a"]
+        commits flow
+        expect  completed order-7 [5]
+        "#,
+    );
+}

@@ -210,6 +210,27 @@ fn a_suspended_instance_hears_of_the_end_when_it_is_resumed() {
 }
 
 #[test]
+fn a_call_whose_end_is_asked_for_may_have_answered_while_the_instance_was_suspended() {
+    check(
+        r#"
+        faults  evict
+        start   order-7 scoped {"order":1}
+        expect  call left
+        expect  call right
+        suspend order-7
+        event   order-7 stop 1
+        answer  left ok 4
+        resume  order-7
+        expect  cancel right
+        answer  right failed Stopped
+        expect  call ended [[0,"left",4],[1,"right","Cancelled","Cancelled"]]
+        answer  ended ok
+        expect  completed [4,"Cancelled"]
+        "#,
+    );
+}
+
+#[test]
 fn what_was_cancelled_stays_so_in_a_rewind() {
     check(
         r#"

@@ -14,15 +14,20 @@ use crate::store::{ListQuery, StoreModel};
 
 impl Checker {
     /// I4: what an execution was told of its children, behind that place of its history.
-    pub(super) fn children_said(&self, key: &ExecutionKey, before: usize) -> Verdict {
+    pub(super) fn children_said(
+        &self,
+        key: &ExecutionKey,
+        before: usize,
+        store: &StoreModel,
+    ) -> Verdict {
         let Some(archived) = self.archived(key) else { return Ok(()) };
         for event in archived.events.get(before..).unwrap_or_default() {
             match &event.is {
                 EventKind::ChildCompleted { call, execution, output } => {
-                    self.child_said(key, archived.child(*call), *execution, Ok(output))?;
+                    self.child_said(key, archived.child(*call), *execution, Ok(output), store)?;
                 }
                 EventKind::ChildFailed { call, execution, failure } => {
-                    self.child_said(key, archived.child(*call), *execution, Err(failure))?;
+                    self.child_said(key, archived.child(*call), *execution, Err(failure), store)?;
                 }
                 EventKind::ExecutionTerminated { reason: Some(reason), tree } => {
                     self.terminated_by_its_parent(key, archived, reason, *tree)?;
@@ -39,6 +44,7 @@ impl Checker {
         child: Option<&Child>,
         execution: ExecutionNumber,
         told: Result<&Payload, &Failure>,
+        store: &StoreModel,
     ) -> Verdict {
         let Some(Child { created, .. }) = child else { return Ok(()) };
         if self.damaged.contains(&created.instance) {
@@ -63,8 +69,9 @@ impl Checker {
             // A client may have rewound it since.
             Err(failure) if run.is_some_and(|run| run.failed_with(execution, failure)) => true,
             Err(failure) => match &*failure.kind {
-                "InstanceInUse" => run
-                    .is_none_or(|run| run.replaced || made_way(&run.row) || self.was_followed(run)),
+                "InstanceInUse" => run.is_none_or(|run| {
+                    run.replaced || made_way(&run.row) || self.was_followed(run, store)
+                }),
                 "Replaced" => run.is_none_or(|run| run.replaced || made_way(&run.row)),
                 "Terminated" => status == Some(RuntimeStatus::Terminated),
                 "NotRewound" => status == Some(RuntimeStatus::Failed),
@@ -81,10 +88,12 @@ impl Checker {
         })
     }
 
-    /// Whether a later run has its id.
-    fn was_followed(&self, run: &RunSeen) -> bool {
-        let runs = self.runs.get(&run.row.instance);
-        runs.is_some_and(|runs| runs.keys().any(|later| *later > run.row.run))
+    /// Whether a later run has its id, be it one that has not begun.
+    fn was_followed(&self, run: &RunSeen, store: &StoreModel) -> bool {
+        let (instance, earlier) = (&run.row.instance, run.row.run);
+        let begun = self.runs.get(instance);
+        begun.is_some_and(|runs| runs.keys().any(|later| *later > earlier))
+            || store.status(instance).is_some_and(|row| row.run > earlier)
     }
 
     /// The run that was begun for a call that waits.

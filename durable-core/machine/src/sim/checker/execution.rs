@@ -1,6 +1,6 @@
 //! One history, followed from commit to commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Body, Verdict, holds, last, work};
@@ -26,6 +26,8 @@ pub(super) struct Archived {
     /// Calls that are to end, with the row of the history that says so.
     requested: BTreeMap<CallNumber, usize>,
     suspended: bool,
+    /// Calls that answered while it was suspended: its code hears of them, one after another, when it is resumed.
+    unheard: BTreeSet<CallNumber>,
     pub(super) ended: bool,
     /// It began before its time: only an end by a client can be the reason.
     too_early: Option<Timestamp>,
@@ -180,6 +182,10 @@ impl Archived {
         holds(!self.suspended || !event.is.is_decision() || by_engine, || {
             format!("I3: {} decided while suspended", event.is.summary())
         })?;
+        let resumed = matches!(event.is, EventKind::ExecutionResumed { .. });
+        if !self.suspended && !resumed && !event.is.is_decision() {
+            self.unheard.clear();
+        }
         match &event.is {
             EventKind::ExecutionStarted(started) => {
                 self.suspended = started.suspended;
@@ -236,7 +242,9 @@ impl Archived {
             EventKind::CancelRequested { call } => {
                 let open = self.calls.get(call).map(|call| call.state);
                 let open = open.or_else(|| self.children.get(call).map(|child| child.state));
-                holds(open == Some(State::Open), || {
+                let open_to_the_code = open == Some(State::Open)
+                    || (open == Some(State::Done) && self.unheard.contains(call));
+                holds(open_to_the_code, || {
                     format!("cancel of {call} is asked for, which was {open:?}")
                 })?;
                 let place = self.rows.len();
@@ -260,6 +268,9 @@ impl Archived {
                     format!("I4: a result of child {call}, which was {:?}", child.state)
                 })?;
                 child.state = State::Done;
+                if self.suspended {
+                    self.unheard.insert(*call);
+                }
             }
             EventKind::EventRaised { .. }
             | EventKind::Patched { .. }
@@ -294,6 +305,9 @@ impl Archived {
             format!("I5: a result of call {call}, which was {:?}", open.state)
         })?;
         open.state = State::Done;
+        if self.suspended {
+            self.unheard.insert(call);
+        }
         Ok(())
     }
 

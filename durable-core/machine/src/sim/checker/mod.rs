@@ -154,7 +154,7 @@ impl Checker {
             self.note_in_flight(write);
             self.look_at_closed(commit.partition, write, store)?;
             self.look_at(commit.partition, &write.key.instance, store)?;
-            self.children_said(&write.key, before)?;
+            self.children_said(&write.key, before, store)?;
             for (instance, token) in self.sent_since(&write.key, before) {
                 let raised = Raised {
                     meant: None,
