@@ -9,7 +9,7 @@ use durable_core::machine::model::Timestamp;
 use futures::StreamExt as _;
 
 use super::call::{Caller, Tries};
-use super::fault::Fault;
+use super::fault::{Fault, created, deleted};
 use super::transactions::Kind;
 
 /// Bytes that one request reads: far more than any blob that the store writes.
@@ -50,21 +50,14 @@ impl Container {
     /// Creates it. That it exists already is success.
     pub(crate) async fn create(&self) -> Result<(), Fault> {
         let request = |context| self.client.create().context(context).into_future();
-        match self.caller.call(Kind::Create, Tries::Several, request).await {
-            Ok(_) => Ok(()),
-            Err(fault) if fault.is_refused_as(&["ContainerAlreadyExists"]) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        let answer = self.caller.call(Kind::Create, Tries::Several, request).await;
+        created(answer, "ContainerAlreadyExists")
     }
 
     /// Deletes it with all its blobs. That it is missing is success.
     pub(crate) async fn delete(&self) -> Result<(), Fault> {
         let request = |context| self.client.delete().context(context).into_future();
-        match self.caller.call(Kind::Delete, Tries::Several, request).await {
-            Ok(_) => Ok(()),
-            Err(Fault::Refused { status: 404, .. }) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        deleted(self.caller.call(Kind::Delete, Tries::Several, request).await)
     }
 
     /// Writes a blob that is not there yet. `false`: it is, and stays as it was.

@@ -99,6 +99,23 @@ impl Fault {
     }
 }
 
+/// What a creation came to. That the thing exists already, which the service calls `exists`, is success.
+pub(super) fn created<T>(answer: Result<T, Fault>, exists: &str) -> Result<(), Fault> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(fault) if fault.is_refused_as(&[exists]) => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// What a deletion came to. That the thing is missing is success.
+pub(super) fn deleted<T>(answer: Result<T, Fault>) -> Result<(), Fault> {
+    match answer {
+        Ok(_) | Err(Fault::Refused { status: 404, .. }) => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}
+
 fn throttled(retry_after: Option<Duration>, reason: String) -> Fault {
     Fault::Throttled { retry_after: retry_after.unwrap_or(THROTTLED_WAIT), reason }
 }

@@ -6,7 +6,7 @@ use azure_core::base64;
 use azure_storage_queues::{PopReceipt, QueueClient};
 
 use super::call::{Caller, Tries};
-use super::fault::Fault;
+use super::fault::{Fault, created, deleted};
 use super::transactions::Kind;
 
 /// Bytes that a message may have before it is turned into base64.
@@ -49,21 +49,14 @@ impl Queue {
     /// Creates it. That it exists already is success.
     pub(crate) async fn create(&self) -> Result<(), Fault> {
         let request = |context| self.client.create().context(context).into_future();
-        match self.caller.call(Kind::Create, Tries::Several, request).await {
-            Ok(_) => Ok(()),
-            Err(fault) if fault.is_refused_as(&["QueueAlreadyExists"]) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        let answer = self.caller.call(Kind::Create, Tries::Several, request).await;
+        created(answer, "QueueAlreadyExists")
     }
 
     /// Deletes it with all its messages. That it is missing is success.
     pub(crate) async fn delete(&self) -> Result<(), Fault> {
         let request = |context| self.client.delete().context(context).into_future();
-        match self.caller.call(Kind::Delete, Tries::Several, request).await {
-            Ok(_) => Ok(()),
-            Err(Fault::Refused { status: 404, .. }) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        deleted(self.caller.call(Kind::Delete, Tries::Several, request).await)
     }
 
     /// Appends a message: any text, at most 48 KiB.

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 
 use super::batch::{self, Op};
 use super::call::{Caller, Tries};
-use super::fault::Fault;
+use super::fault::{Fault, created, deleted};
 use super::row::{Etag, Row, check_key};
 use super::transactions::Kind;
 
@@ -62,21 +62,14 @@ impl Table {
     /// Creates it. That it exists already is success.
     pub(crate) async fn create(&self) -> Result<(), Fault> {
         let request = |context| self.client.create().context(context).into_future();
-        match self.caller.call(Kind::Create, Tries::Several, request).await {
-            Ok(_) => Ok(()),
-            Err(fault) if fault.is_refused_as(&["TableAlreadyExists"]) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        let answer = self.caller.call(Kind::Create, Tries::Several, request).await;
+        created(answer, "TableAlreadyExists")
     }
 
     /// Deletes it with all its rows. That it is missing is success.
     pub(crate) async fn delete(&self) -> Result<(), Fault> {
         let request = |context| self.client.delete().context(context).into_future();
-        match self.caller.call(Kind::Delete, Tries::Several, request).await {
-            Ok(_) => Ok(()),
-            Err(Fault::Refused { status: 404, .. }) => Ok(()),
-            Err(fault) => Err(fault),
-        }
+        deleted(self.caller.call(Kind::Delete, Tries::Several, request).await)
     }
 
     /// One row; `None` where it is missing.

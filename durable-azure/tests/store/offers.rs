@@ -3,43 +3,15 @@
 use std::time::Duration;
 
 use durable_azure::AzureStore;
-use durable_core::machine::model::{
-    Attempt, AttemptKey, CallNumber, EnvelopeId, Payload, WorkerId,
-};
-use durable_core::machine::partition::StartAttempt;
-use durable_core::machine::store::WorkResult;
+use durable_core::machine::model::WorkerId;
 use durable_core::store::{Fleet as _, Renewal, TakenWork};
 use uuid::Uuid;
 
 use super::{open, options, run};
-use crate::store_contract::make::key;
+use crate::store_contract::make::{offered, result};
 
 const TAKER: WorkerId = WorkerId(Uuid::from_u128(1));
 const LONG: Duration = Duration::from_secs(60);
-
-fn item(call: u32) -> StartAttempt {
-    StartAttempt {
-        attempt: AttemptKey {
-            key: key("a", 1, 0),
-            call: CallNumber(call),
-            attempt: Attempt::FIRST,
-        },
-        name: "ship".into(),
-        input: Payload::null(),
-        start_to_finish: None,
-        heartbeat_timeout: None,
-        heartbeat_details: None,
-    }
-}
-
-fn result(work: &TakenWork) -> WorkResult {
-    WorkResult {
-        id: EnvelopeId(format!("result of {}", work.item.attempt.call).into()),
-        attempt: work.item.attempt.clone(),
-        result: Ok(Payload::null()),
-        heartbeat_details: None,
-    }
-}
 
 fn calls(work: &[TakenWork]) -> Vec<u32> {
     work.iter().map(|work| work.item.attempt.call.0).collect()
@@ -61,7 +33,7 @@ async fn take(store: &AzureStore, visibility: Duration) -> Vec<TakenWork> {
 fn activities_that_travelled_together_are_renewed_together() {
     run(async {
         let store = open(&options(1)).await;
-        store.offer((0..8).map(item).collect()).await.expect("no fault");
+        store.offer((0..8).map(offered).collect()).await.expect("no fault");
         let visibility = Duration::from_secs(3);
         let taken = take(&store, visibility).await;
         assert_eq!(calls(&taken), (0..8).collect::<Vec<_>>());
@@ -90,7 +62,7 @@ fn an_offer_that_was_not_begun_is_given_back_as_often_as_it_takes() {
             let options = options(1);
             (open(&options).await, open(&options).await)
         };
-        store.offer((0..3).map(item).collect()).await.expect("no fault");
+        store.offer((0..3).map(offered).collect()).await.expect("no fault");
         // More often than an offer may be taken without a result.
         for _ in 0..10 {
             let taken = take(&store, LONG).await;
@@ -112,7 +84,7 @@ fn an_offer_that_was_not_begun_is_given_back_as_often_as_it_takes() {
 fn an_offer_that_kills_its_takers_fails_also_where_others_gave_it_back() {
     run(async {
         let store = open(&options(1)).await;
-        store.offer(vec![item(0)]).await.expect("no fault");
+        store.offer(vec![offered(0)]).await.expect("no fault");
         let visibility = Duration::from_secs(1);
         for _ in 0..4 {
             // Nothing is heard of this taker any more.

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use durable_core::machine::codec::EventEncoder;
 use durable_core::machine::model::{
-    Acceptance, CallNumber, Command, CommitNumber, Envelope, EnvelopeId, Event, EventKind,
-    EventSeq, ExecutionKey, ExecutionNumber, Fence, InstanceId, PartitionId, Payload, RunNumber,
-    RuntimeStatus, StartNonce, StatusRow, Timestamp, WorkerId,
+    Acceptance, Attempt, AttemptKey, CallNumber, Command, CommitNumber, Envelope, EnvelopeId,
+    Event, EventKind, EventSeq, ExecutionKey, ExecutionNumber, Fence, InstanceId, PartitionId,
+    Payload, RunNumber, RuntimeStatus, StartAttempt, StartNonce, StatusRow, Timestamp, WorkerId,
 };
 use durable_core::machine::store::{
     ArrivalPosition, Arrivals, Begins, Commit, Consumed, Head, HistoryAppend, InstanceWrite,
-    Remains, RowChange, Snapshot, TimerMove,
+    Remains, RowChange, Snapshot, TimerMove, WorkResult,
 };
-use durable_core::store::{Member, Store, StoreError};
+use durable_core::store::{Member, Store, StoreError, TakenWork};
 use uuid::Uuid;
 
 pub(crate) const P0: PartitionId = PartitionId(0);
@@ -74,6 +74,34 @@ pub(crate) fn key(text: &str, run: u64, execution: u32) -> ExecutionKey {
 }
 
 /// A history row of `count` events from `first`, told apart by `mark`.
+/// The first attempt of a call of run 1 of `a`, for whoever takes it.
+#[allow(dead_code, reason = "stores that no workers share leave it out")]
+pub(crate) fn offered(call: u32) -> StartAttempt {
+    StartAttempt {
+        attempt: AttemptKey {
+            key: key("a", 1, 0),
+            call: CallNumber(call),
+            attempt: Attempt::FIRST,
+        },
+        name: "ship".into(),
+        input: Payload::null(),
+        start_to_finish: None,
+        heartbeat_timeout: None,
+        heartbeat_details: None,
+    }
+}
+
+/// What the taker of an attempt made of it.
+#[allow(dead_code, reason = "stores that no workers share leave it out")]
+pub(crate) fn result(work: &TakenWork) -> WorkResult {
+    WorkResult {
+        id: EnvelopeId(format!("result of {} by {}", work.item.attempt.call, work.receipt).into()),
+        attempt: work.item.attempt.clone(),
+        result: Ok(Payload::null()),
+        heartbeat_details: None,
+    }
+}
+
 pub(crate) fn events(first: u64, count: u32, mark: u32, time: Timestamp) -> HistoryAppend {
     let mut encoder = EventEncoder::default();
     for n in 0..count {

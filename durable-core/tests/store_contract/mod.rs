@@ -1,8 +1,10 @@
 //! What every store has to do, as tests: a store passes by giving a [`Subject`] to [`contract_tests!`].
 //!
-//! [`scripted`] has a test for each line of the traits' documentation, [`purges`] those about purges; [`random`] compares a store with the
+//! [`scripted`] has a test for each line of the traits' documentation, [`purges`] those about purges, [`fleet`] those about workers that
+//! share a hub; [`random`] compares a store with the
 //! [`StoreModel`](durable_core::machine::store::StoreModel) after seeded sequences of operations.
 
+pub(crate) mod fleet;
 pub(crate) mod make;
 pub(crate) mod purges;
 pub(crate) mod random;
@@ -111,7 +113,7 @@ pub(crate) use unshared_contract_tests;
 macro_rules! shared_contract_tests {
     ($make:path, $block_on:path) => {
         $crate::store_contract::contract_tests! {
-            $make, $block_on, scripted:
+            $make, $block_on, fleet:
             an_offer_is_taken_by_one_renewed_and_finished,
             what_an_attempt_reported_is_told_to_whoever_takes_it_next,
             who_works_on_what_nobody_waits_for_learns_of_it,

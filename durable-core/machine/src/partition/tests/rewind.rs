@@ -372,42 +372,44 @@ fn a_child_that_ended_with_its_parent_begins_again() {
     );
 }
 
-#[test]
-fn a_child_that_went_on_by_itself_is_waited_for_again() {
-    both(
-        r#"
+/// Tells how a rewind of `mother` goes on whose child was to go on by itself.
+fn with_a_child_that_went_on(story: &str) {
+    let begin = r#"
         start   mother family {"left":{"name":"call","input":1,"id":"baby","abandon":true},"right":{"name":"echo","input":7}}
         expect  call own
         expect  call ship
         answer  own failed Busy
         expect  failed mother Busy
         expect  running baby
+        "#;
+    both(&format!("{begin}{story}"));
+}
+
+#[test]
+fn a_child_that_went_on_by_itself_is_waited_for_again() {
+    with_a_child_that_went_on(
+        "
         rewind  mother
         expect  call own
         answer  own ok 1
         answer  ship ok 4
         expect  completed baby 4
         expect  completed mother [1,4,7]
-        "#,
+        ",
     );
 }
 
 #[test]
 fn what_a_child_that_went_on_by_itself_has_said_meanwhile_is_heard() {
-    both(
-        r#"
-        start   mother family {"left":{"name":"call","input":1,"id":"baby","abandon":true},"right":{"name":"echo","input":7}}
-        expect  call own
-        expect  call ship
-        answer  own failed Busy
-        expect  failed mother Busy
+    with_a_child_that_went_on(
+        "
         answer  ship ok 4
         expect  completed baby 4
         rewind  mother
         expect  call own
         answer  own ok 1
         expect  completed mother [1,4,7]
-        "#,
+        ",
     );
 }
 
