@@ -228,7 +228,11 @@ impl Core {
             }
             None => {
                 self.stats.dropped += 1;
-                entry.writes.consume_unremembered(id);
+                // One that came twice leaves the store with what it says, not before.
+                let is_first = |arrival: &Arrival| matches!(arrival, Arrival::Settled { report: Some(first), .. } if *first == id);
+                if !entry.arrivals.iter().any(is_first) {
+                    entry.writes.consume_unremembered(id);
+                }
             }
         }
     }

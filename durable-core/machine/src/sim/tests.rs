@@ -55,10 +55,15 @@ fn the_engine_as_it_is_passes_and_every_seed_does_work() {
 /// Rare ones, of which the first hundreds of seeds have none.
 #[test]
 fn seeds_that_once_found_something_pass() {
-    // A retry that was begun for a resume and begun again when its instance was loaded was told details that the
-    // same commit had newer ones of; a rewound child whose id waits for a later start is refused rightly; an event
-    // for a rewind that was not stored went with it when a start won.
-    for seed in [20_830, 20_910, 24_701, 24_868, 25_519, 30_806, 32_987] {
+    // What was wrong: a retry that was begun for a resume and again when its instance was loaded was told details that
+    // the same commit had newer ones of; an event for a rewind that was not stored went with it when a start won; a
+    // report that came twice left the store with its second arrival, before the first one had led to anything.
+    let wrong = [20_830, 20_910, 24_701, 25_519, 38_470];
+    // What is right, and the checker did not know: a rewound child whose id waits for a later start is refused; of a
+    // child that was to end when its parent failed a rewind hears that it has; an active run is not purged; a number
+    // that means something else on another way of the code runs.
+    let right = [24_868, 30_806, 32_987, 36_655, 39_354, 40_898];
+    for seed in wrong.into_iter().chain(right) {
         if let Some(violation) = quietly(|| run(seed, Settings::default())).violation {
             panic!("seed {seed}: {}\n{}", violation.what, violation.story.join("\n"));
         }

@@ -75,6 +75,10 @@ impl Checker {
                 "Replaced" => run.is_none_or(|run| run.replaced || made_way(&run.row)),
                 "Terminated" => status == Some(RuntimeStatus::Terminated),
                 "NotRewound" => status == Some(RuntimeStatus::Failed),
+                // It was to end when its parent failed, and was told so then.
+                "Cancelled" => self.archived(key).is_some_and(|archived| {
+                    archived.is_repeated() && archived.is_cancelled(created.call)
+                }),
                 _ => false,
             },
         };

@@ -320,10 +320,10 @@ impl Archived {
         self.calls.get(&call).map(|call| &call.scheduled)
     }
 
-    /// Whether it asked for the same as another execution under this number.
+    /// Whether it asked for the same as another execution under this number, in the same words: on another way of
+    /// the code the number means something else.
     pub(super) fn asked_alike(&self, call: CallNumber, other: &Self) -> bool {
-        let activity =
-            |archived: &Self| archived.calls.get(&call).map(|c| c.scheduled.name.clone());
+        let activity = |archived: &Self| archived.calls.get(&call).map(|c| c.scheduled.clone());
         let child = |archived: &Self| archived.children.get(&call).map(|c| c.created.clone());
         (activity(self).is_some() && activity(self) == activity(other))
             || (child(self).is_some() && child(self) == child(other))

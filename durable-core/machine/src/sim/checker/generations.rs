@@ -125,7 +125,7 @@ fn repeats(key: &ExecutionKey, archived: &Archived, failed: &Archived, bodies: &
     };
     let (before, now) = (succeeded(failed), succeeded(archived));
     for (call, output) in &before {
-        // Of what the code still asks for under the same name.
+        // Of what the code still asks for.
         let asked = archived.asked_alike(*call, failed);
         let cancelled = archived.is_cancelled(*call);
         let kept = now.get(call).map_or(archived.ended, |now| now == output);

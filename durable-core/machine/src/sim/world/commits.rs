@@ -1,8 +1,10 @@
 //! Commits on their way to the store and back: applied, refused, lost, ambiguous, late.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Happening, MILLI, Outcome, SECOND, Verdict, World};
+use crate::codec;
 use crate::model::{CommitNumber, Fence};
 use crate::sim::checker;
 use crate::sim::faults::Fault;
@@ -20,24 +22,7 @@ impl World {
         if commit.rows() + 6 > self.limits.commit_rows_max {
             self.counts.note(Fault::Cut);
         }
-        self.tell(format_args!(
-            "{id} commits {}: {}",
-            commit.number,
-            commit
-                .instances
-                .iter()
-                .map(|write| format!(
-                    "{}{}{}",
-                    write.key,
-                    if write.begins.a_run() { " begins" } else { "" },
-                    write.history.as_ref().map_or(String::new(), |h| format!(
-                        " +{} events from {}",
-                        h.count, h.first
-                    ))
-                ))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ));
+        self.tell(format_args!("{id} commits {}: {}", commit.number, Told(&commit)));
         let delay = self.latency();
         if self.fault(Fault::CrashCommitLost) {
             self.tell(format_args!("worker of {id} crashes, commit {} is lost", commit.number));
@@ -177,6 +162,28 @@ impl World {
                 self.tell(format_args!("{id}: commit {number} is {outcome:?}"));
                 self.drop_owner(id, SECOND);
             }
+        }
+        Ok(())
+    }
+}
+
+/// What a commit writes, as the story tells it.
+struct Told<'a>(&'a Commit);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, write) in self.0.instances.iter().enumerate() {
+            let (comma, begins) =
+                (if n > 0 { ", " } else { "" }, if write.begins.a_run() { " begins" } else { "" });
+            write!(f, "{comma}{}{begins}", write.key)?;
+            let Some(history) = &write.history else { continue };
+            write!(f, " from {}:", history.first)?;
+            for event in codec::decode_events(&history.body).unwrap_or_default() {
+                write!(f, " [{}]", event.is.summary())?;
+            }
+        }
+        for consumed in &self.0.consumed {
+            write!(f, " -{}", consumed.id)?;
         }
         Ok(())
     }

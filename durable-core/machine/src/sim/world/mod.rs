@@ -414,7 +414,9 @@ impl World {
             .purges
             .iter()
             .filter(|((instance, run), ended)| {
-                let there = self.store.status(instance).is_some_and(|row| row.run == *run);
+                let ended_now =
+                    |row: crate::model::StatusRow| row.run == *run && row.status.is_terminal();
+                let there = self.store.status(instance).is_some_and(ended_now);
                 **ended && there && !self.checker.damaged.contains(instance)
             })
             .map(|(key, _)| key.clone())
