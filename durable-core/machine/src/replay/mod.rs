@@ -362,8 +362,9 @@ impl Orchestration {
         let mut actions = self.context.state().take_last_actions();
         self.end();
         if matches!(&last, Action::Fail(failure) if failure.class == FailureClass::Limit) {
-            // The turn that broke a limit is not recorded: it may be too large to write.
-            actions.clear();
+            // The turn that broke a limit is not recorded: it may be too large to write. But for its markers, without
+            // which a replay would take the path from before.
+            actions.retain(|action| matches!(action, Action::Patched { .. }));
         }
         actions.push(last);
         actions

@@ -625,6 +625,30 @@ fn a_failure_that_a_limit_caused_leaves_nothing_of_its_turn() {
 }
 
 #[test]
+fn a_turn_that_breaks_a_limit_keeps_its_markers_so_that_a_replay_takes_the_same_path() {
+    let patched = |ctx: Context| async move {
+        let _ = activity(&ctx, "a").await?;
+        if ctx.patched("longer-texts") {
+            ctx.set_custom_status(of(&"x".repeat(limits::CUSTOM_STATUS_BYTES_MAX + 1)));
+        }
+        let _ = activity(&ctx, "b").await?;
+        Ok(Payload::null())
+    };
+    let mut order = orchestration(patched);
+    let mut history = Vec::new();
+    for arrival in [at(0, started()), at(0, result(0))] {
+        let actions = order.advance(&arrival);
+        history.push(arrival);
+        let decided = actions.into_iter().filter_map(Action::into_event);
+        history.extend(decided.map(|kind| at(0, kind)));
+    }
+    let kinds: Vec<_> = history.iter().map(|event| event.is.summary()).collect();
+    let marker = "patch marker \"longer-texts\"";
+    assert_eq!(kinds[2..], ["result of call 0", marker, "failed with \"LimitExceeded\""]);
+    orchestration(patched).replay(&history).expect("the same path");
+}
+
+#[test]
 fn identifiers_are_drawn_from_the_execution_and_nothing_else() {
     let draw = |key: ExecutionKey| {
         let drawn: Arc<Mutex<Vec<String>>> = Arc::default();

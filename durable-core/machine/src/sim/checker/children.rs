@@ -51,10 +51,11 @@ impl Checker {
             return Ok(());
         }
         let lineage = self.archived(key).map(|archived| archived.lineage(key)).unwrap_or_default();
-        let run = lineage
+        let found = lineage
             .iter()
             .rev()
-            .find_map(|key| self.run_of(&link(key, created.call), &created.instance));
+            .find_map(|of| Some((of, self.run_of(&link(of, created.call), &created.instance)?)));
+        let (of, run) = (found.map(|(of, _)| of), found.map(|(_, run)| run));
         let status = run.map(|run| run.row.status);
         let right = match told {
             Ok(output) => run.is_some_and(|run| {
@@ -69,8 +70,12 @@ impl Checker {
             // A client may have rewound it since.
             Err(failure) if run.is_some_and(|run| run.failed_with(execution, failure)) => true,
             Err(failure) => match &*failure.kind {
+                // Also where it went on by itself, for an execution that was repeated, and is asked for anew.
                 "InstanceInUse" => run.is_none_or(|run| {
-                    run.replaced || made_way(&run.row) || self.was_followed(run, store)
+                    run.replaced
+                        || made_way(&run.row)
+                        || self.was_followed(run, store)
+                        || (of != Some(key) && created.close == ParentClose::Abandon)
                 }),
                 "Replaced" => run.is_none_or(|run| run.replaced || made_way(&run.row)),
                 "Terminated" => status == Some(RuntimeStatus::Terminated),
@@ -168,7 +173,9 @@ impl Checker {
                 !archived.ended && !parent.replaced && (child.created.detached || child.is_open());
             let goes_on =
                 child.created.close == ParentClose::Abandon && !archived.ended_with_tree();
-            holds(waits || goes_on, || {
+            // Its parent is not repeated with it.
+            let rewound_alone = self.archived(&row.key()).is_some_and(Archived::is_repeated);
+            holds(waits || goes_on || rewound_alone, || {
                 format!("I11: {} still runs, its parent {} is over", row.key(), link.key())
             })?;
         }
