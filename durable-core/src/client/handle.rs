@@ -515,7 +515,8 @@ impl<T> Handle<T> {
         let mut pause = POLL_FIRST;
         let until = tokio::time::Instant::now() + REWIND_SHOWS;
         while tokio::time::Instant::now() < until {
-            let status = self.status().await?;
+            // It was accepted, whether it can be seen or not.
+            let Ok(status) = self.status().await else { break };
             if status.execution() != execution || !status.has_ended() {
                 break;
             }

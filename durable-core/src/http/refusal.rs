@@ -1,5 +1,7 @@
 //! Answers to requests that are not carried out.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -68,7 +70,9 @@ impl From<ClientError> for Refusal {
             ClientError::Active { instance, status } => Self::Active(format!(
                 "An Orchestration instance with the status {status} already exists: {instance}."
             )),
-            ClientError::NotEnded { .. } => Self::NotNow(error.to_string()),
+            ClientError::NotEnded { .. }
+            | ClientError::NotFailed { .. }
+            | ClientError::Replaced(_) => Self::NotNow(error.to_string()),
             ClientError::PurgeUnderWay { .. } => Self::busy(error.to_string()),
             ClientError::InvalidId(_)
             | ClientError::InvalidLabel(_)
@@ -83,11 +87,9 @@ impl From<ClientError> for Refusal {
             ClientError::Store(StoreError::Busy { retry_after, .. }) => Self::Full {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 message: "the storage is busy; try again later".into(),
-                retry_after: retry_after.as_secs().max(ROOM_AGAIN),
+                retry_after: whole_seconds(retry_after).max(ROOM_AGAIN),
             },
-            ClientError::Replaced(_)
-            | ClientError::NotFailed { .. }
-            | ClientError::Failed { .. }
+            ClientError::Failed { .. }
             | ClientError::Terminated { .. }
             | ClientError::TimedOut { .. }
             | ClientError::Refused(_)
@@ -98,6 +100,11 @@ impl From<ClientError> for Refusal {
             }
         }
     }
+}
+
+/// So many that who waits them does not come too early.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 /// An error object: the long form, or the short one where there is nothing but a message.

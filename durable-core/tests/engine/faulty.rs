@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Busy,
     /// Refused until there is room.
     Full,
+    /// Refused for longer than a client waits.
+    Throttled,
     /// Not done, and nobody is told so.
     LostBefore,
     /// Done, and nobody is told so.
@@ -50,6 +52,10 @@ impl Fault {
                 retry_after: Duration::from_millis(200),
                 reason: "disk full (the test's)".into(),
             },
+            Self::Throttled => StoreError::Busy {
+                retry_after: Duration::from_millis(29_500),
+                reason: "throttled (the test's)".into(),
+            },
             Self::LostBefore | Self::LostAfter | Self::Dies => {
                 StoreError::Unknown("the answer was lost".into())
             }
@@ -59,6 +65,7 @@ impl Fault {
 }
 
 type Plan = dyn FnMut(u64, &'static str) -> Option<Fault> + Send;
+type LookPlan = dyn FnMut(&'static str) -> Option<Fault> + Send;
 
 /// Decides the fate of every call that reads or writes; shared by the clones of a [`TestStore`].
 #[derive(Clone, Default)]
@@ -71,6 +78,7 @@ struct State {
     /// Whether the process that opened the newest store is dead.
     dead: Arc<AtomicBool>,
     plan: Option<Box<Plan>>,
+    looks: Option<Box<LookPlan>>,
     abandoned: Vec<PartitionId>,
 }
 
@@ -85,8 +93,17 @@ impl Faults {
         state.plan = Some(Box::new(plan));
     }
 
+    /// Asks this plan about each look of a client from now on, by the method's name. They are not counted.
+    pub(crate) fn plan_looks(
+        &self,
+        plan: impl FnMut(&'static str) -> Option<Fault> + Send + 'static,
+    ) {
+        self.0.lock().expect("no test panics here").looks = Some(Box::new(plan));
+    }
+
     pub(crate) fn heal(&self) {
-        self.0.lock().expect("no test panics here").plan = None;
+        let mut state = self.0.lock().expect("no test panics here");
+        (state.plan, state.looks) = (None, None);
     }
 
     /// Calls since the plan was set.
@@ -107,6 +124,11 @@ impl Faults {
     /// Whether the process that opened the newest store is dead.
     pub(crate) fn dead(&self) -> bool {
         self.0.lock().expect("no test panics here").dead.load(Ordering::SeqCst)
+    }
+
+    fn look(&self, method: &'static str) -> Option<Fault> {
+        let mut state = self.0.lock().expect("no test panics here");
+        state.looks.as_mut().and_then(|plan| plan(method))
     }
 
     fn next(&self, method: &'static str, dead: &AtomicBool) -> Option<Fault> {
@@ -226,6 +248,19 @@ impl TestStore {
         call.await
     }
 
+    /// A call by which a client looks at something.
+    async fn look<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        self.link.pass().await?;
+        match self.faults.look(method) {
+            None => call.await,
+            Some(fault) => Err(fault.error()),
+        }
+    }
+
     async fn call<T>(
         &self,
         method: &'static str,
@@ -234,9 +269,13 @@ impl TestStore {
         self.link.pass().await?;
         match self.faults.next(method, &self.dead) {
             None => call.await,
-            Some(fault @ (Fault::Busy | Fault::Full | Fault::LostBefore | Fault::Fenced)) => {
-                Err(fault.error())
-            }
+            Some(
+                fault @ (Fault::Busy
+                | Fault::Full
+                | Fault::Throttled
+                | Fault::LostBefore
+                | Fault::Fenced),
+            ) => Err(fault.error()),
             Some(fault @ (Fault::LostAfter | Fault::Dies)) => {
                 call.await?;
                 Err(fault.error())
@@ -315,7 +354,7 @@ impl HubStore for TestStore {
     }
 
     async fn status(&self, instance: &InstanceId) -> Result<Option<StatusRow>, StoreError> {
-        self.plain(self.inner.status(instance)).await
+        self.look("status", self.inner.status(instance)).await
     }
 
     async fn list(
@@ -324,19 +363,19 @@ impl HubStore for TestStore {
         after: Option<ListToken>,
         limit: usize,
     ) -> Result<ListPage, StoreError> {
-        self.plain(self.inner.list(query, after, limit)).await
+        self.look("list", self.inner.list(query, after, limit)).await
     }
 
     async fn remains(&self, runs: &[(InstanceId, RunNumber)]) -> Result<Vec<Remains>, StoreError> {
-        self.plain(self.inner.remains(runs)).await
+        self.look("remains", self.inner.remains(runs)).await
     }
 
     async fn counts(&self) -> Result<BTreeMap<RuntimeStatus, u64>, StoreError> {
-        self.plain(self.inner.counts()).await
+        self.look("counts", self.inner.counts()).await
     }
 
     async fn history(&self, instance: &InstanceId) -> Result<Option<Vec<HistoryRow>>, StoreError> {
-        self.plain(self.inner.history(instance)).await
+        self.look("history", self.inner.history(instance)).await
     }
 
     async fn history_page(
@@ -345,7 +384,7 @@ impl HubStore for TestStore {
         after: Option<HistoryToken>,
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
-        self.plain(self.inner.history_page(instance, after, limit)).await
+        self.look("history_page", self.inner.history_page(instance, after, limit)).await
     }
 
     async fn changed(&self, known: Option<u64>) -> Result<u64, StoreError> {

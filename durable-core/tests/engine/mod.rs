@@ -10,7 +10,7 @@ mod client;
 mod deadlines;
 mod eviction;
 mod faults;
-mod faulty;
+pub(crate) mod faulty;
 mod fleet;
 mod generations;
 mod handover;

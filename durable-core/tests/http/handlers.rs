@@ -11,7 +11,7 @@ use durable_core::prelude::*;
 use serde_json::{Value, json};
 
 use super::functions::registry;
-use super::server::{Answer, HOST, request};
+use super::server::{Answer, HOST, Server, request};
 
 async fn order(client: DurableClient, Path(name): Path<String>, input: String) -> Response {
     match client.start_by_name(name, &input).id("order-7").await {
@@ -118,4 +118,19 @@ async fn the_payload_is_a_value() {
     let value: Value = serde_json::to_value(&payload).unwrap();
     assert_eq!(value.as_object().unwrap().len(), 9);
     assert!(!format!("{payload:?}").contains("code"));
+}
+
+#[tokio::test]
+async fn what_the_client_refuses_a_handler_answers_as_the_api_would() {
+    let server = Server::start().await;
+    let handler = server.client_of_handler().await;
+    let first = handler.start_by_name("Echo", &json!(1)).id("done").await.unwrap();
+    first.wait().await.unwrap();
+    let not_failed = first.rewind("again").await.unwrap_err();
+    let refused = Answer::from(handler.refusal(not_failed)).await;
+    assert!(refused.is(412).json().is_string(), "{refused:?}");
+    handler.start_by_name("Echo", &json!(2)).id("done").await.unwrap().wait().await.unwrap();
+    let replaced = first.purge().await.unwrap_err();
+    let refused = Answer::from(handler.refusal(replaced)).await;
+    assert!(refused.is(412).json().is_string(), "{refused:?}");
 }

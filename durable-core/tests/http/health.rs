@@ -13,6 +13,9 @@ async fn it_lives_and_is_ready_by_get_and_head() {
     for (path, said) in [("/healthz", "ok"), ("/readyz", "ready")] {
         let answer = server.send(request("GET", path, &[], Body::empty())).await;
         assert_eq!(answer.is(200).json(), json!({"status": said}));
+        let length = answer.body.len().to_string();
+        let head = server.send(request("HEAD", path, &[], Body::empty())).await;
+        assert_eq!(head.is(200).header("content-length"), Some(length.as_str()));
     }
 }
 

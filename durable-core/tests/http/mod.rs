@@ -6,6 +6,8 @@
 mod bad_inputs;
 mod document;
 mod events;
+#[cfg(feature = "sqlite")]
+mod failing_store;
 mod functions;
 mod fuzz;
 mod handlers;

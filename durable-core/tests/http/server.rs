@@ -29,7 +29,7 @@ pub(crate) const HOST: &str = "127.0.0.1:7071";
 const PATIENCE: Duration = secs(30);
 
 pub(crate) struct Server {
-    _worker: Worker,
+    worker: Worker,
     pub(crate) client: Client,
     /// Why `FailingUntil` fails.
     pub(crate) cause: Cause,
@@ -58,7 +58,12 @@ impl Server {
         let worker = Worker::builder(store).registry(registry).start().await.expect("it starts");
         let api = set(ManagementApi::builder(worker.client())).build().expect("it makes sense");
         let app = api.app(address()).expect("it is safe");
-        Self { client: worker.client(), _worker: worker, cause, api, app }
+        Self { client: worker.client(), worker, cause, api, app }
+    }
+
+    /// Ends its worker; what is in the store stays.
+    pub(crate) async fn stop(self) {
+        self.worker.shutdown().await.expect("it ends");
     }
 
     /// A request to the routes below the base.

@@ -94,7 +94,9 @@ pub(super) async fn started(
     let inputs = ask.may(LinkRights::INSPECT);
     let shown = Shown { inputs, ..ask.api.usually_shown() };
     let waiting = Waiting { time: place.time, failure_is_500, shown };
-    wait(&ask.api.client, handle, &ask.links, waiting).await
+    let ended = wait(&ask.api.client, handle, &ask.links, waiting).await;
+    // It was accepted: whoever started it has to learn its id, also where its end cannot be seen.
+    Ok(ended.unwrap_or_else(|_| ask.links.check_status(handle.id().as_str(), failure_is_500)))
 }
 
 impl ManagementApi {
