@@ -15,6 +15,7 @@ use super::app::sealed;
 use super::links::{CheckStatusPayload, Links, Opener};
 use super::operations::{Waiting, wait};
 use super::refusal::Refusal;
+use super::serve::Ending;
 use super::settings::InvalidSetting;
 use super::signature::{Grant, LinkRights};
 use super::wire::Shown;
@@ -71,6 +72,8 @@ pub struct DurableClient {
     links: Links,
     /// Whether its answers show inputs.
     inputs: bool,
+    /// Where the server says when it ends.
+    ending: Option<Ending>,
 }
 
 /// How [`DurableClient::wait_for_completion_or_create_check_status_response`] waits.
@@ -170,7 +173,7 @@ impl DurableClient {
         let grant = Grant { rights, expires: now.saturating_add(for_time.as_secs()) };
         let opener = Opener::Signed { secret: Arc::new(secret.clone()), grant };
         let inputs = rights.contains(LinkRights::INSPECT);
-        Ok(Self { api: self.api.clone(), links: self.links.opened_by(opener), inputs })
+        Ok(Self { links: self.links.opened_by(opener), inputs, ..self.clone() })
     }
 
     /// The links of an instance.
@@ -266,6 +269,7 @@ impl DurableClient {
         let shown = Shown { inputs: self.inputs, ..self.api.usually_shown() };
         let waiting = Waiting {
             time: options.timeout.min(self.api.settings.limits.wait),
+            ending: self.ending.clone(),
             failure_is_500: options.failure_is_500,
             shown,
         };
@@ -330,6 +334,7 @@ where
         let named = settings.hosts.named(&parts.headers, &parts.uri);
         let base = settings.hosts.base(&named, &settings.path);
         let links = Links::new(base, &api.hub(), Opener::of(settings.keys.first()));
-        Ok(Self { api, links, inputs: true })
+        let ending = parts.extensions.get().cloned();
+        Ok(Self { api, links, inputs: true, ending })
     }
 }

@@ -13,6 +13,7 @@ use super::links::{Links, Opener};
 use super::query::Query;
 use super::refusal::Refusal;
 use super::route::{Operation, Route};
+use super::serve::Ending;
 use super::signature::{LinkRights, granted};
 use super::{ManagementApi, body, json, openapi, operations, path};
 use crate::Payload;
@@ -43,6 +44,8 @@ pub(super) struct Ask<'a> {
     pub(super) links: Links,
     /// Its own URL.
     pub(super) url: String,
+    /// Where its server says when it ends.
+    pub(super) ending: Option<Ending>,
     mount: Mount,
     /// What it may do with the instance that it is about; `None` is everything, with all of them.
     rights: Option<LinkRights>,
@@ -114,6 +117,7 @@ impl ManagementApi {
             query,
             url: format!("{own}{below}{query_of_own}"),
             links: Links::new(base, &hub, opener),
+            ending: parts.extensions.get().cloned(),
             mount,
             rights,
         };

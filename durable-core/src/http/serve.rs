@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,10 +19,26 @@ use super::settings::HttpLimits;
 /// How long no connection is taken after one could not be: there are too many open files, most likely.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long there is for the last answers, to those who wait for an instance when the time for closing is over. They
+/// take no time; other requests may hang.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// The least that a connection may keep of a request's head.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 
-/// Serves an app until `until` ends, and then what is under way, for [`HttpLimits::closing`] at most.
+/// Tells a request that its server ends, so that nothing can be waited for any longer.
+#[derive(Clone)]
+pub(super) struct Ending(watch::Receiver<bool>);
+
+impl Ending {
+    /// Comes with the end.
+    pub(super) async fn comes(&self) {
+        _ = self.0.clone().wait_for(|ends| *ends).await;
+    }
+}
+
+/// Serves an app until `until` ends, and then what is under way, for [`HttpLimits::closing`] at most. Who still waits
+/// for an instance then is answered with its links.
 ///
 /// It is `axum::serve` with bounds: so many [`connections`](HttpLimits::connections), the next one waits until
 /// one is closed; so long for the head of a request, the wait for its beginning included
@@ -65,6 +81,8 @@ pub(super) async fn serve_peers(
 ) {
     let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let (closing, closes) = watch::channel(false);
+    let (ending, ends) = watch::channel(false);
+    let app = app.layer(Extension(Ending(ends)));
     let server = server(limits);
     let mut connections = JoinSet::new();
     let mut until = pin!(until);
@@ -86,8 +104,13 @@ pub(super) async fn serve_peers(
     }
     drop(listener);
     closing.send_replace(true);
-    let closed = async { while connections.join_next().await.is_some() {} };
-    _ = tokio::time::timeout(limits.closing, closed).await;
+    {
+        let mut closed = pin!(async { while connections.join_next().await.is_some() {} });
+        if tokio::time::timeout(limits.closing, &mut closed).await.is_err() {
+            ending.send_replace(true);
+            _ = tokio::time::timeout(LAST_ANSWERS, closed).await;
+        }
+    }
     connections.shutdown().await;
 }
 

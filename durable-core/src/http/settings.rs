@@ -67,7 +67,8 @@ pub struct HttpLimits {
     pub header_time: Duration,
     /// How long the other side may take nothing of an answer there; then the connection is closed. Default 30 s.
     pub answer_time: Duration,
-    /// How long requests under way are waited for there, when it ends. Default 5 s.
+    /// How long requests under way are waited for there, when it ends; those that wait for an instance are
+    /// answered with its links then. Default 5 s.
     pub closing: Duration,
 }
 

@@ -184,6 +184,29 @@ async fn the_end_is_not_put_off_for_ever() {
     assert!(client.status("a").await.unwrap().is_some(), "what was started stays");
 }
 
+#[tokio::test]
+async fn who_waits_at_the_end_is_told_where_to_look() {
+    let server = served(|limits| limits.closing = millis(50)).await;
+    let mut waits = connect(server.address).await;
+    let path = format!("{BASE}/orchestrators/WaitForApproval?timeout=3600&pollingInterval=1");
+    let start = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    waits.write_all(start.as_bytes()).await.unwrap();
+    let client = server.worker.client();
+    let id = loop {
+        let all = client.instances().page(None, 2).await.unwrap().instances;
+        if let [one] = &all[..] {
+            break one.id().clone();
+        }
+        tokio::time::sleep(millis(1)).await;
+    };
+    server.end.send(()).unwrap();
+    server.ended.await.unwrap();
+    let mut answer = String::new();
+    waits.read_to_string(&mut answer).await.unwrap();
+    assert!(code(&answer) == "202" && answer.contains(&format!("{{\"id\":\"{id}\"")), "{answer}");
+    assert!(answer.contains(&format!("/instances/{id}?taskHub=default")), "{answer}");
+}
+
 /// An API with a key, with a port of its own for client libraries.
 async fn with_rpc() -> (Worker, ManagementApi, SocketAddr) {
     let worker = worker().await;

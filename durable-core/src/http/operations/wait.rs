@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::super::links::Links;
 use super::super::refusal::Refusal;
 use super::super::request::{Ask, NOT_IN_LINK};
+use super::super::serve::Ending;
 use super::super::signature::LinkRights;
 use super::super::wire::Shown;
 use super::super::{ManagementApi, answer as wire_answer};
@@ -17,9 +18,10 @@ use super::status::answer;
 use crate::{Client, ClientError, Handle, Payload};
 
 /// How an answer is waited for.
-#[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Waiting {
     pub(in super::super) time: Duration,
+    /// The server may end first.
+    pub(in super::super) ending: Option<Ending>,
     /// A failed instance is a failure of the server.
     pub(in super::super) failure_is_500: bool,
     pub(in super::super) shown: Shown,
@@ -32,12 +34,22 @@ pub(in super::super) async fn wait(
     links: &Links,
     waiting: Waiting,
 ) -> Result<Response, Refusal> {
-    let ended = match tokio::time::timeout(waiting.time, handle.wait()).await {
-        Ok(Ok(status)) => Some(status),
-        Ok(Err(ClientError::NotFound(_) | ClientError::Replaced(_))) => None,
-        Ok(Err(error)) => return Err(error.into()),
+    let server_ends = async {
+        match &waiting.ending {
+            Some(ending) => ending.comes().await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(waiting.time, handle.wait()) => ended.ok(),
+        () = server_ends => None,
+    };
+    let ended = match ended {
+        Some(Ok(status)) => Some(status),
+        Some(Err(ClientError::NotFound(_) | ClientError::Replaced(_))) => None,
+        Some(Err(error)) => return Err(error.into()),
         // It may have ended just now.
-        Err(_) => {
+        None => {
             let status = client.status(handle.id()).await?;
             status.filter(|status| {
                 status.has_ended() && handle.run().is_none_or(|run| run == status.run())
@@ -93,7 +105,8 @@ pub(super) async fn started(
     let failure_is_500 = ask.flag("returninternalservererroronfailure");
     let inputs = ask.may(LinkRights::INSPECT);
     let shown = Shown { inputs, ..ask.api.usually_shown() };
-    let waiting = Waiting { time: place.time, failure_is_500, shown };
+    let ending = ask.ending.clone();
+    let waiting = Waiting { time: place.time, ending, failure_is_500, shown };
     let ended = wait(&ask.api.client, handle, &ask.links, waiting).await;
     // It was accepted: whoever started it has to learn its id, also where its end cannot be seen.
     Ok(ended.unwrap_or_else(|_| ask.links.check_status(handle.id().as_str(), failure_is_500)))
