@@ -60,6 +60,21 @@ fn operation(verb: &str, path: &str) -> Option<&'static Value> {
     (verb.to_uppercase() == verb).then(|| item.get(verb.to_lowercase()))?
 }
 
+/// The name of the operation that a request asks for.
+pub(crate) fn operation_id(verb: &str, path: &str) -> Option<&'static str> {
+    operation(verb, path)?["operationId"].as_str()
+}
+
+/// The operations that may be answered with this status.
+pub(crate) fn operations_with(status: &str) -> BTreeSet<&'static str> {
+    let items = document()["paths"].as_object().expect("paths").values();
+    items
+        .flat_map(|item| item.as_object().expect("verbs"))
+        .filter(|(_, of)| of["responses"].get(status).is_some())
+        .map(|(_, of)| of["operationId"].as_str().expect("a name"))
+        .collect()
+}
+
 /// Asserts that an answer is as the document says.
 pub(crate) fn check(verb: &str, path: &str, answer: &Answer) {
     let case = format!("{verb} {path}: {answer:?}");
@@ -194,7 +209,7 @@ async fn it_is_served_to_those_who_have_the_key() {
     public.call("HEAD", "/openapi.json", "").await.is_empty(404);
 }
 
-/// What only a storage that fails, or a crowd, brings about: other tests do.
+/// What only a storage that fails (`failing_store.rs`), or a crowd, brings about: other tests do.
 fn is_rare(id: &str, status: &str, response: &Value) -> bool {
     let waits = ["start", "startWithId", "restart", "rewind", "purgeInstances"];
     match status {
@@ -230,8 +245,7 @@ async fn everything_that_it_promises_is_seen() {
             let path = format!("{BASE}{path}");
             let answer = server.send(request(verb, &path, headers, body)).await;
             let plain = path.split('?').next().unwrap_or_default();
-            let id =
-                operation(verb, plain).expect("described")["operationId"].as_str().expect("an id");
+            let id = operation_id(verb, plain).expect("described");
             (id.to_owned(), answer.status.to_string())
         };
     let long = "x".repeat(20_000);

@@ -12,6 +12,7 @@ use durable_core::{InstanceStatus, MemoryStore};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::document::{operation_id, operations_with};
 use super::functions::registry;
 use super::server::{Answer, BASE, Server, address, request};
 use crate::engine::faulty::{Fault, Faults, Link, TestStore};
@@ -132,6 +133,15 @@ fn has_failed(answer: &Answer) {
 
 fn unready(reason: &str) -> Value {
     json!({"status": "unready", "reason": reason})
+}
+
+#[test]
+fn no_route_that_needs_the_store_is_left_out() {
+    let plain = |path: &str| format!("{BASE}{}", path.split('?').next().unwrap_or_default());
+    let told = ROUTES.map(|(verb, path, ..)| operation_id(verb, &plain(path)).expect("described"));
+    for status in ["500", "503"] {
+        assert_eq!(operations_with(status), told.into_iter().collect(), "{status}");
+    }
 }
 
 #[tokio::test]
