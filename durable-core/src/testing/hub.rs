@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::TestInstance;
 use super::mock::{self, MockCall, TestCall};
-use super::world::World;
+use super::world::{TURNS_WAITED_MAX, World};
 use crate::activity::{Activity, ActivityReturn};
 use crate::error::{ActivityError, OrchestrationError};
 use crate::ids::IntoInstanceId;
@@ -294,6 +294,7 @@ impl TestHub {
     /// # Panics
     ///
     /// If the functions of the hub do not fit together, or the input has no JSON form.
+    #[track_caller]
     pub fn start<O: Orchestrator>(
         &self,
         orchestrator: O,
@@ -320,6 +321,7 @@ impl TestHub {
     /// # Panics
     ///
     /// As [`start`](Self::start); if the id breaks a rule of [`InstanceId`], or an active instance has it.
+    #[track_caller]
     pub fn start_as<O: Orchestrator>(
         &self,
         id: impl IntoInstanceId,
@@ -349,6 +351,7 @@ impl TestHub {
     /// # Panics
     ///
     /// As [`start`](Self::start).
+    #[track_caller]
     pub fn start_within<O: Orchestrator>(
         &self,
         time_limit: Duration,
@@ -359,6 +362,7 @@ impl TestHub {
         self.begin(id, orchestrator, input, Some(time_limit))
     }
 
+    #[track_caller]
     fn begin<O: Orchestrator>(
         &self,
         id: impl IntoInstanceId,
@@ -366,7 +370,10 @@ impl TestHub {
         input: O::Input,
         time_limit: Option<Duration>,
     ) -> TestInstance<O::Output> {
-        let id = id.into_instance_id().unwrap_or_else(|error| panic!("{error}"));
+        let id = match id.into_instance_id() {
+            Ok(id) => id,
+            Err(error) => panic!("{error}"),
+        };
         let input = Payload::of(&input)
             .unwrap_or_else(|error| panic!("the input of {:?} has no JSON form: {error}", O::NAME));
         let mut world = self.world();
@@ -408,8 +415,12 @@ impl TestHub {
     /// # Panics
     ///
     /// If the id breaks a rule of [`InstanceId`].
+    #[track_caller]
     pub fn instance(&self, id: impl IntoInstanceId) -> TestInstance<Payload> {
-        let id: InstanceId = id.into_instance_id().unwrap_or_else(|error| panic!("{error}"));
+        let id: InstanceId = match id.into_instance_id() {
+            Ok(id) => id,
+            Err(error) => panic!("{error}"),
+        };
         TestInstance::new(self.world.clone(), id)
     }
 
@@ -460,6 +471,7 @@ impl TestHub {
     /// # Panics
     ///
     /// As [`TestInstance::output`] does for what is wrong with the code.
+    #[track_caller]
     pub fn advance(&self, duration: Duration) {
         let mut world = self.world();
         let until = world.now.after(duration);
@@ -488,12 +500,20 @@ impl TestHub {
     ///
     /// # Panics
     ///
-    /// As [`TestInstance::output`] does for what is wrong with the code; and after a hundred virtual years, if
-    /// something goes on for ever: then use [`advance`](Self::advance).
+    /// As [`TestInstance::output`] does for what is wrong with the code; and after a hundred virtual years or 300 000
+    /// turns, if something goes on for ever: then use [`advance`](Self::advance).
+    #[track_caller]
     pub fn run(&self) {
         let mut world = self.world();
         let until = world.now.after(super::instance::EVER);
-        while world.step(until) {}
+        let turns_before = world.turns_in_all();
+        while world.step(until) {
+            let turns = world.turns_in_all() - turns_before;
+            assert!(
+                turns < TURNS_WAITED_MAX,
+                "something goes on and on, {TURNS_WAITED_MAX} turns by now: use advance"
+            );
+        }
         assert!(world.now < until, "something goes on for ever: use advance");
     }
 
@@ -519,6 +539,7 @@ impl TestHub {
     /// assert_eq!(payment.output().unwrap(), 700);
     /// assert_eq!(hub.calls(charge).len(), 1); // what is recorded is not done again
     /// ```
+    #[track_caller]
     pub fn restart_worker(&self) {
         self.world().lose_memory();
     }

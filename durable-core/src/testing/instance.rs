@@ -13,7 +13,7 @@ use durable_machine::partition::Answer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::world::World;
+use super::world::{TURNS_WAITED_MAX, World};
 use crate::client::InstanceStatus;
 use crate::error::OrchestrationError;
 
@@ -70,6 +70,7 @@ impl<T> TestInstance<T> {
     ///
     /// If no instance has the id.
     #[must_use]
+    #[track_caller]
     pub fn status(&self) -> InstanceStatus {
         match self.world().status(&self.id) {
             Some(row) => InstanceStatus::new(row),
@@ -83,6 +84,7 @@ impl<T> TestInstance<T> {
     ///
     /// If it has another shape, or no instance has the id.
     #[must_use]
+    #[track_caller]
     pub fn custom_status<S: DeserializeOwned>(&self) -> Option<S> {
         self.status().custom_status().unwrap_or_else(|error| panic!("{error}\n{}", self.story()))
     }
@@ -105,6 +107,7 @@ impl<T> TestInstance<T> {
     /// # Panics
     ///
     /// If the instance is not there or has ended, or the payload has no JSON form.
+    #[track_caller]
     pub fn raise_event<E: Serialize + ?Sized>(&self, name: &str, payload: &E) {
         let envelope = self.envelope(raise(name, payload));
         self.command(envelope);
@@ -159,6 +162,7 @@ impl<T> TestInstance<T> {
     /// # Panics
     ///
     /// If it is not there or has ended.
+    #[track_caller]
     pub fn terminate(&self, reason: &str) {
         let envelope =
             self.envelope(Command::Terminate { reason: Some(reason.into()), tree: false });
@@ -189,6 +193,7 @@ impl<T> TestInstance<T> {
     /// # Panics
     ///
     /// If it is not there or has ended.
+    #[track_caller]
     pub fn terminate_tree(&self, reason: &str) {
         let envelope =
             self.envelope(Command::Terminate { reason: Some(reason.into()), tree: true });
@@ -216,6 +221,7 @@ impl<T> TestInstance<T> {
     /// # Panics
     ///
     /// If it is not there or has ended.
+    #[track_caller]
     pub fn suspend(&self) {
         let envelope = self.envelope(Command::Suspend { reason: None });
         self.command(envelope);
@@ -226,6 +232,7 @@ impl<T> TestInstance<T> {
     /// # Panics
     ///
     /// If it is not there or has ended.
+    #[track_caller]
     pub fn resume(&self) {
         let envelope = self.envelope(Command::Resume { reason: None });
         self.command(envelope);
@@ -256,6 +263,7 @@ impl<T> TestInstance<T> {
     /// # Panics
     ///
     /// If it is not there or has not failed.
+    #[track_caller]
     pub fn rewind(&self) {
         let execution = self.status().execution();
         let envelope = self.envelope(Command::Rewind { execution, reason: None });
@@ -310,24 +318,29 @@ impl<T> TestInstance<T> {
     ///
     /// # Panics
     ///
-    /// With its story, if it never ends by itself, is held, is not there, has an output of another shape, calls an
+    /// With its story, if it never ends by itself, goes on and on, is held, is not there, has an output of another shape, calls an
     /// activity or child that is neither registered nor mocked, or is not deterministic: what has ended is replayed.
+    #[track_caller]
     pub fn output(&self) -> Result<T, OrchestrationError>
     where
         T: DeserializeOwned,
     {
         let until = self.world().now.after(EVER);
+        let turns_before = self.world().turns_in_all();
         loop {
             let status = self.status();
             if let Some(hold) = status.hold() {
-                panic!("{} is held: {}\n{}", self.id, hold.message, self.story());
+                panic!("{} is held: {}\n{}", self.id, hold.message, self.story_end());
             }
             match status.runtime_status() {
                 RuntimeStatus::Completed => {
                     let output = status.row().output.clone().unwrap_or_else(Payload::null);
-                    return Ok(output.to().unwrap_or_else(|error| {
-                        panic!("the output has another shape: {error}\n{}", self.story())
-                    }));
+                    return match output.to() {
+                        Ok(output) => Ok(output),
+                        Err(error) => {
+                            panic!("the output has another shape: {error}\n{}", self.story_end())
+                        }
+                    };
                 }
                 RuntimeStatus::Failed => {
                     let failure = status.failure().cloned();
@@ -347,12 +360,38 @@ impl<T> TestInstance<T> {
             }
             if !self.world().step(until) {
                 panic!(
-                    "{} does not end by itself: it waits for something from outside\n{}",
+                    "{} does not end by itself: {}\n{}",
                     self.id,
-                    self.story()
+                    self.waits_for(&status),
+                    self.story_end()
                 );
             }
+            assert!(
+                self.world().turns_in_all() - turns_before < TURNS_WAITED_MAX,
+                "{} goes on and on: it has not ended after {TURNS_WAITED_MAX} turns. Where it never ends, let a \
+                 time pass with hub.advance(…) and look at it then\n{}",
+                self.id,
+                self.story_end()
+            );
         }
+    }
+
+    fn waits_for(&self, status: &InstanceStatus) -> String {
+        if status.runtime_status() == RuntimeStatus::Suspended {
+            return "it is suspended".to_owned();
+        }
+        let names = self.world().awaited_events(&self.id);
+        match names.as_slice() {
+            [] => "it waits for something from outside".to_owned(),
+            names => {
+                let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+                format!("it waits for event {}", names.join(" or "))
+            }
+        }
+    }
+
+    fn story_end(&self) -> String {
+        self.world().story_end(&self.id)
     }
 
     fn envelope(&self, command: Command) -> Envelope {
@@ -360,13 +399,31 @@ impl<T> TestInstance<T> {
         Envelope { id, instance: self.id.clone(), run: None, command }
     }
 
+    #[track_caller]
     fn command(&self, envelope: Envelope) {
         let what = envelope.command.clone();
         let answer = self.world().command(envelope);
-        match answer {
-            Some(Answer::Accepted) => {}
-            other => panic!("{} does not take {what:?}: {other:?}\n{}", self.id, self.story()),
-        }
+        let why = match answer {
+            Some(Answer::Accepted) => return,
+            Some(Answer::NotFound) => "it is not there".to_owned(),
+            Some(Answer::Finished(status)) => format!("it has ended ({status})"),
+            Some(Answer::Unfinished(status)) => format!("it has not ended ({status})"),
+            Some(Answer::Full) => "it holds as many unconsumed events as it may".to_owned(),
+            Some(Answer::Refused(why) | Answer::Unavailable(why)) => why,
+            Some(Answer::Overloaded | Answer::Started(_)) | None => format!("{answer:?}"),
+        };
+        panic!("{} does not take {}: {why}\n{}", self.id, named(&what), self.story_end());
+    }
+}
+
+fn named(command: &Command) -> String {
+    match command {
+        Command::Raise { name, .. } => format!("the event {name:?}"),
+        Command::Terminate { .. } => "a terminate".to_owned(),
+        Command::Suspend { .. } => "a suspend".to_owned(),
+        Command::Resume { .. } => "a resume".to_owned(),
+        Command::Rewind { .. } => "a rewind".to_owned(),
+        Command::Purge { .. } => "a purge".to_owned(),
     }
 }
 
@@ -379,5 +436,38 @@ fn raise<E: Serialize + ?Sized>(name: &str, payload: &E) -> Command {
 impl<T> fmt::Debug for TestInstance<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestInstance").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crate::prelude::*;
+    use crate::testing::TestHub;
+
+    #[orchestrator]
+    async fn every_second(ctx: OrchestrationContext) -> Result<(), OrchestrationError> {
+        ctx.sleep(secs(1)).await;
+        ctx.continue_as_new(&())
+    }
+
+    fn said(test: impl FnOnce()) -> String {
+        let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("it fails");
+        panic.downcast_ref::<String>().cloned().expect("a text")
+    }
+
+    #[test]
+    fn what_goes_on_for_ever_is_told_with_the_end_of_its_story() {
+        let hub = TestHub::new().register(every_second);
+        let text = said(|| hub.start(every_second, ()).output().unwrap());
+        assert!(text.starts_with("test-1 goes on and on"), "{text}");
+        assert!(text.contains("hub.advance(…)") && text.contains("lines before"), "{text}");
+        assert!(text.lines().count() < 110, "{text}");
+
+        let text = said(|| hub.run());
+        assert!(text.contains("goes on and on") && text.contains("use advance"), "{text}");
+        // It is fit to be looked at all the same.
+        hub.advance(hours(1));
     }
 }

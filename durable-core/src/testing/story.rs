@@ -65,17 +65,20 @@ fn shown(payload: &Payload) -> String {
 
 /// A history, one event a line, with the time since `begin` and a mark at one of them.
 pub(super) fn told(events: &[Event], begin: Timestamp, marked: Option<usize>) -> String {
-    let mut text = String::new();
-    for (position, event) in events.iter().enumerate() {
+    lines(events, begin, marked).collect()
+}
+
+/// The same as single lines.
+pub(super) fn lines(
+    events: &[Event],
+    begin: Timestamp,
+    marked: Option<usize>,
+) -> impl Iterator<Item = String> {
+    events.iter().enumerate().map(move |(position, event)| {
         let mark = if marked == Some(position) { "->" } else { "  " };
-        let _ = writeln!(
-            text,
-            "{mark} {position:>4}  +{}  {}",
-            clock(event.at.since(begin)),
-            line(event)
-        );
-    }
-    text
+        let at = clock(event.at.since(begin));
+        format!("{mark} {position:>4}  +{at}  {}\n", line(event))
+    })
 }
 
 #[cfg(test)]

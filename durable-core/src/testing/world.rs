@@ -27,6 +27,13 @@ const P0: PartitionId = PartitionId(0);
 /// Turns at one moment from which on it is not expected to end.
 const TURNS_MAX: u64 = 1_000_000;
 
+/// Turns from which on what a test waits for is not expected to happen any more: half a minute without
+/// optimisation, and some ten years of an orchestrator that wakes up every hour.
+pub(super) const TURNS_WAITED_MAX: u64 = if cfg!(test) { 3_000 } else { 300_000 };
+
+/// Lines of a story that a panic shows.
+const STORY_LINES_MAX: usize = 100;
+
 /// Due times read in one go.
 const TIMER_PAGE: usize = 1000;
 
@@ -78,6 +85,7 @@ pub(super) struct World {
     histories: BTreeMap<ExecutionKey, Vec<Event>>,
     /// At this moment of virtual time.
     turns: u64,
+    turns_in_all: u64,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -99,6 +107,7 @@ impl World {
             answers: BTreeMap::new(),
             histories: BTreeMap::new(),
             turns: 0,
+            turns_in_all: 0,
             runtime: None,
         }
     }
@@ -111,6 +120,7 @@ impl World {
     /// # Panics
     ///
     /// If the registry is not complete. States that only mocked activities need may be missing.
+    #[track_caller]
     fn open(&mut self) {
         let problems = self.registry.problems_but_states_of(|name| self.mocks.contains_key(name));
         assert!(
@@ -165,17 +175,19 @@ impl World {
     /// # Panics
     ///
     /// If nothing can play the child.
+    #[track_caller]
     fn know_child(&self, parent: &InstanceId, created: &ChildCreated) {
         let name = &created.name;
         assert!(
             self.functions.orchestrator(name).is_some(),
             "orchestrator {name:?} of a child is neither registered nor mocked: .register({name}) or \
              .mock_child({name}, …)\n{}",
-            self.story(parent)
+            self.story_end(parent)
         );
     }
 
     /// What a worker that dies takes with it. The next one takes up the work from what is stored.
+    #[track_caller]
     pub(super) fn lose_memory(&mut self) {
         self.partition = None;
         self.agenda.retain(|_, later| !matches!(later, Later::Ended(..) | Later::Heartbeat(..)));
@@ -183,6 +195,7 @@ impl World {
         self.work();
     }
 
+    #[track_caller]
     fn handle(&mut self, input: Input) {
         if self.partition.is_none() {
             self.open();
@@ -193,6 +206,7 @@ impl World {
     }
 
     /// Starts an instance under an id of the test's own.
+    #[track_caller]
     pub(super) fn accept(&mut self, acceptance: Acceptance) -> AcceptOutcome {
         let outcome = self.model.accept(&acceptance);
         if let AcceptOutcome::Accepted { run, .. } = &outcome {
@@ -203,6 +217,7 @@ impl World {
         outcome
     }
 
+    #[track_caller]
     pub(super) fn command(&mut self, envelope: Envelope) -> Option<Answer> {
         let ticket = Ticket(self.number());
         self.handle(Input::Command { envelope: Box::new(envelope), remember: true, ticket });
@@ -230,12 +245,14 @@ impl World {
     }
 
     /// Everything that happens without time passing.
+    #[track_caller]
     fn work(&mut self) {
         self.serve();
         while self.step(self.now) {}
     }
 
     /// What the partition can do now.
+    #[track_caller]
     fn serve(&mut self) {
         loop {
             let woken = std::mem::take(
@@ -248,20 +265,25 @@ impl World {
             let Some(partition) = &mut self.partition else { return };
             partition.tick(now);
             if let Some(turn) = partition.take_turn() {
+                let instance = turn.instance().clone();
                 let turned = if turn.is_replay() { silenced(|| turn.run()) } else { turn.run() };
                 partition.turned(turned);
                 self.turns += 1;
+                self.turns_in_all += 1;
                 assert!(
                     self.turns < TURNS_MAX,
-                    "{TURNS_MAX} turns at one moment: does an orchestrator loop without waiting?"
+                    "{TURNS_MAX} turns at one moment, the last of {instance}: does it loop without waiting?\n{}",
+                    self.story_end(&instance)
                 );
                 continue;
             }
             let mut effects = partition.take_effects();
-            if effects.is_empty()
-                && let Some(commit) = partition.take_commit()
-            {
-                effects = self.commit(&commit);
+            if effects.is_empty() {
+                effects = match partition.take_commit() {
+                    Some(commit) => self.commit(&commit),
+                    // What it found out meanwhile needs no commit.
+                    None => partition.take_effects(),
+                };
             }
             if effects.is_empty() {
                 return;
@@ -272,6 +294,7 @@ impl World {
         }
     }
 
+    #[track_caller]
     fn commit(&mut self, commit: &Commit) -> Vec<Effect> {
         let applied = self.model.commit(self.fence, commit);
         assert!(applied.is_ok(), "a commit contradicts what is stored: {applied:?}");
@@ -306,6 +329,7 @@ impl World {
     }
 
     /// An execution that has ended is replayed: its code must do the same again.
+    #[track_caller]
     fn check_replay(&self, key: &ExecutionKey) {
         let Some(events) = self.histories.get(key) else { return };
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
@@ -333,6 +357,7 @@ impl World {
         }
     }
 
+    #[track_caller]
     fn run(&mut self, effect: Effect) {
         match effect {
             Effect::Load(instance) => {
@@ -358,6 +383,7 @@ impl World {
     }
 
     /// Runs an attempt, at one moment of virtual time; its result comes when its time has passed.
+    #[track_caller]
     fn attempt(&mut self, start: StartAttempt) {
         if start.is_timed() {
             self.handle(Input::AttemptStarted(start.attempt.clone()));
@@ -371,7 +397,7 @@ impl World {
             (None, None) => panic!(
                 "activity {:?} is neither registered nor mocked: .register({0}) or .mock({0}, …)\n{}",
                 start.name,
-                self.story(&start.attempt.key.instance)
+                self.story_end(&start.attempt.key.instance)
             ),
         };
         for (after, details) in call.heartbeats() {
@@ -436,6 +462,24 @@ impl World {
         }
     }
 
+    /// Turns that were run since the hub began.
+    pub(super) fn turns_in_all(&self) -> u64 {
+        self.turns_in_all
+    }
+
+    /// The events that an instance waits for, by their names: what its code says in a replay of what is stored.
+    pub(super) fn awaited_events(&self, instance: &InstanceId) -> Vec<Arc<str>> {
+        let histories = self.histories(instance);
+        let Some((key, events)) = histories.last() else { return Vec::new() };
+        let Some(Event { is: EventKind::ExecutionStarted(started), .. }) = events.first() else {
+            return Vec::new();
+        };
+        let Some(code) = self.functions.orchestrator(&started.name) else { return Vec::new() };
+        let mut again = Orchestration::new((*key).clone(), code, None);
+        let fits = silenced(|| again.replay(*events)).is_ok();
+        if fits { again.awaited_events() } else { Vec::new() }
+    }
+
     /// When something happens next by itself.
     fn next(&self) -> Option<Timestamp> {
         let planned = self.agenda.keys().next().map(|(at, _)| *at);
@@ -444,6 +488,7 @@ impl World {
     }
 
     /// Lets the next thing happen, if it does by `until`. Whether it did.
+    #[track_caller]
     pub(super) fn step(&mut self, until: Timestamp) -> bool {
         let Some(next) = self.next().filter(|next| *next <= until) else { return false };
         if next > self.now {
@@ -471,6 +516,28 @@ impl World {
 
     /// What happened to an instance, for people.
     pub(super) fn story(&self, instance: &InstanceId) -> String {
+        let mut text = self.headline(instance);
+        for line in self.lines(instance) {
+            text.push_str(&line);
+        }
+        text
+    }
+
+    /// The same for a panic: of a long story its end.
+    pub(super) fn story_end(&self, instance: &InstanceId) -> String {
+        let lines = self.lines(instance);
+        let left_out = lines.len().saturating_sub(STORY_LINES_MAX);
+        let mut text = self.headline(instance);
+        if left_out > 0 {
+            text.push_str(&format!("   … {left_out} lines before\n"));
+        }
+        for line in &lines[left_out..] {
+            text.push_str(line);
+        }
+        text
+    }
+
+    fn headline(&self, instance: &InstanceId) -> String {
         let mut text = format!("the story of {:?}", instance.as_str());
         if let Some(row) = self.model.status(instance) {
             text.push_str(&format!(
@@ -483,13 +550,18 @@ impl World {
             }
         }
         text.push('\n');
+        text
+    }
+
+    fn lines(&self, instance: &InstanceId) -> Vec<String> {
+        let mut lines = Vec::new();
         for (key, events) in self.histories(instance) {
             if key.execution.0 > 0 {
-                text.push_str(&format!("   execution {}\n", key.execution));
+                lines.push(format!("   execution {}\n", key.execution));
             }
-            text.push_str(&story::told(events, self.begin, None));
+            lines.extend(story::lines(events, self.begin, None));
         }
-        text
+        lines
     }
 }
 

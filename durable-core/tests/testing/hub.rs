@@ -141,8 +141,32 @@ fn what_waits_for_ever_is_told_with_its_story() {
         Ok(ctx.wait_event("go").await?)
     }
     let text = said(|| drop(TestHub::new().register(waits).start(waits, ()).output()));
-    for line in ["does not end by itself", "Running at +00:05:00", "+00:05:00  timer 0 fired"] {
+    for line in [
+        r#"test-1 does not end by itself: it waits for event "go""#,
+        "Running at +00:05:00",
+        "+00:05:00  timer 0 fired",
+    ] {
         assert!(text.contains(line), "{line:?} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn what_is_asked_of_an_instance_that_has_ended_is_refused_with_a_sentence() {
+    #[orchestrator]
+    async fn ends(_: OrchestrationContext) -> Result<(), OrchestrationError> {
+        Ok(())
+    }
+    let hub = TestHub::new().register(ends);
+    let ended = hub.start(ends, ());
+    for (text, what) in [
+        (said(|| ended.raise_event("go", &1)), r#"the event "go""#),
+        (said(|| ended.suspend()), "a suspend"),
+        (said(|| ended.rewind()), "a rewind"),
+    ] {
+        assert!(
+            text.starts_with(&format!("test-1 does not take {what}: it has ended (Completed)")),
+            "{text}"
+        );
     }
 }
 

@@ -518,6 +518,11 @@ impl State {
         self.continues
     }
 
+    pub(super) fn awaited_events(&self) -> Vec<Arc<str>> {
+        let awaited = self.queues.iter().filter(|(_, queue)| !queue.waiters.is_empty());
+        awaited.map(|(name, _)| name.clone()).collect()
+    }
+
     /// In the order in which they came.
     pub(super) fn unconsumed(&self) -> Vec<UnconsumedEvent> {
         let queues = self.queues.iter();

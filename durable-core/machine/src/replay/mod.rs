@@ -226,6 +226,12 @@ impl Orchestration {
         events
     }
 
+    /// Names of the external events that its code waits for now.
+    #[must_use]
+    pub fn awaited_events(&self) -> Vec<Arc<str>> {
+        self.context.state().awaited_events()
+    }
+
     /// Number of external events that are kept for a later wait.
     #[must_use]
     pub fn buffered_events(&self) -> usize {
