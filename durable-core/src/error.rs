@@ -55,7 +55,8 @@ macro_rules! returned_error {
         $(#[$doc])*
         ///
         /// Every `std::error::Error` converts into it by `?`, which is why it does not implement that
-        /// trait itself.
+        /// trait itself. What is no such type, as `Box<dyn Error>` and the errors of `anyhow` are not, converts by
+        #[doc = concat!("[`from_dyn`](", stringify!($name), "::from_dyn).")]
         #[derive(Clone, PartialEq, Eq)]
         pub struct $name(Box<Failure>);
 
@@ -160,6 +161,27 @@ macro_rules! returned_error {
             #[must_use]
             pub fn into_failure(self) -> Failure {
                 *self.0
+            }
+        }
+
+        impl $name {
+            /// An error whose type is not known: a `Box<dyn Error>`, or one of `anyhow`. Its kind is `Error`, its message
+            /// what it displays, its causes its sources.
+            ///
+            /// ```
+            #[doc = concat!("use durable_core::", stringify!($name), ";")]
+            /// use std::error::Error;
+            ///
+            /// fn read_settings() -> Result<u32, Box<dyn Error + Send + Sync>> {
+            ///     Err("there are none".into())
+            /// }
+            ///
+            #[doc = concat!("let settings = read_settings().map_err(|error| ", stringify!($name), "::from_dyn(&*error));")]
+            /// assert_eq!(settings.unwrap_err().to_string(), "Error: there are none");
+            /// ```
+            #[must_use]
+            pub fn from_dyn(error: &(dyn Error + 'static)) -> Self {
+                Self(Box::new(failure_of_dyn(error)))
             }
         }
 
@@ -522,6 +544,15 @@ fn failure_of<E: Error + 'static>(error: &E) -> Failure {
         kind_of_type(std::any::type_name::<E>()),
         error.to_string(),
     );
+    failure.cause = cause_of(error.source());
+    failure
+}
+
+fn failure_of_dyn(error: &(dyn Error + 'static)) -> Failure {
+    if let Some(call) = error.downcast_ref::<CallError>() {
+        return call.returned();
+    }
+    let mut failure = Failure::new(FailureClass::Application, "Error", error.to_string());
     failure.cause = cause_of(error.source());
     failure
 }

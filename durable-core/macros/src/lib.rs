@@ -61,7 +61,7 @@ pub fn orchestrator(args: TokenStream, item: TokenStream) -> TokenStream {
 ///   owned type that serde reads and writes. Without it the input is `()`. The context and states are
 ///   recognised by the names `ActivityContext` and `State`.
 /// - The function returns `Result<T, ActivityError>`, or a result whose error converts into one; every
-///   error type does.
+///   `std::error::Error` does.
 /// - The function's name becomes a value and a type: a `let` in the same module cannot have that name.
 ///
 /// | argument | meaning |

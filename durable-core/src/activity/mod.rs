@@ -54,6 +54,11 @@ use crate::error::ActivityError;
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an activity",
+    label = "not marked with `#[activity]`",
+    note = "an orchestrator is run as a child: `ctx.child(…)`; an activity of another program is called by its name: `ctx.call_by_name(…)`"
+)]
 pub trait Activity: Send + Sync + 'static {
     /// The name by which it is registered and called.
     const NAME: &'static str;

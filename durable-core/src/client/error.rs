@@ -111,7 +111,7 @@ pub enum ClientError {
         reason: Option<String>,
     },
     /// It took longer than the caller wanted to wait. Nothing was undone.
-    #[error("instance {instance:?} has not ended after {waited:?}; it goes on")]
+    #[error("waiting for instance {instance:?} was given up after {waited:?}; it goes on")]
     TimedOut {
         /// The instance.
         instance: InstanceId,

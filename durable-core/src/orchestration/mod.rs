@@ -84,6 +84,11 @@ use crate::error::OrchestrationError;
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an orchestrator",
+    label = "not marked with `#[orchestrator]`",
+    note = "an activity is called by an orchestrator: `ctx.call(…)`; an orchestrator of another program is started by its name: `start_by_name`, `child_by_name`"
+)]
 pub trait Orchestrator: Send + Sync + 'static {
     /// The name by which it is registered and started.
     const NAME: &'static str;

@@ -98,6 +98,9 @@ pub struct Worker {
 #[error("the worker ended: {0}")]
 pub struct WorkerFailed(String);
 
+/// A shutdown timeout that is longer than clocks go is this one.
+const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 impl Worker {
     /// Puts a worker together.
     ///
@@ -160,7 +163,9 @@ impl Worker {
     ///
     /// [`WorkerFailed`] where the worker had ended by itself before.
     pub async fn shutdown(self) -> Result<(), WorkerFailed> {
-        self.shared.stop(Instant::now() + self.shared.options.shutdown_timeout);
+        let now = Instant::now();
+        let end = now.checked_add(self.shared.options.shutdown_timeout).unwrap_or(now + FAR_AWAY);
+        self.shared.stop(end);
         wait_for_end(&self.shared, self.shared.ended()).await
     }
 

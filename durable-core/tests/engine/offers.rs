@@ -93,10 +93,17 @@ async fn in_time(ctx: OrchestrationContext, (): ()) -> Result<String, Orchestrat
     }
 }
 
+/// One, with the longest limits that there are.
+#[orchestrator]
+async fn in_any_time(ctx: OrchestrationContext, (): ()) -> Result<u32, OrchestrationError> {
+    let call = ctx.call(work, &0).timeout(Duration::MAX).heartbeat_timeout(Duration::MAX);
+    Ok(call.await?)
+}
+
 fn registry(place: &Place) -> Registry {
     let mut registry = Registry::new();
     registry.register(many).register(unless_told).register(until_ended);
-    registry.register(in_time).register(work);
+    registry.register(in_time).register(in_any_time).register(work);
     registry.state(place.clone());
     registry
 }
@@ -263,6 +270,19 @@ fn a_time_limit_holds_where_the_activity_runs() {
         assert_eq!(output, "Timeout: an attempt of \"work\" took longer than 100ms");
         assert_eq!((two.at_a.began(id), two.at_b.began(id)), (0, 1));
         until("it is told", || async { two.at_b.cancelled() > 0 }).await;
+    });
+}
+
+#[test]
+fn a_time_limit_of_for_ever_is_none_where_the_activity_runs() {
+    tell(hub(LONG), |hub: Hub| async move {
+        let two = Two::start(&hub).await;
+        let id = &ids_of(&two.a, "in-any-time", 1)[0];
+        let handle = two.a.client().start(in_any_time, ()).id(id).await.expect("accepted");
+        until("it runs elsewhere", || async { two.at_b.began(id) == 1 }).await;
+        two.at_b.open();
+        assert_eq!(handle.output_within(PATIENCE).await.expect("completed"), 0);
+        assert_eq!((two.at_a.began(id), two.at_b.began(id)), (0, 1));
     });
 }
 

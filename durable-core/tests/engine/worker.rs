@@ -21,6 +21,7 @@ on_every_store! {
     a_shutdown_lets_running_activities_end,
     a_shutdown_starts_nothing_more,
     a_shutdown_ends_in_time_though_an_activity_does_not,
+    a_shutdown_may_wait_for_ever,
     an_attempt_that_outlives_clean_shutdowns_is_not_taken_for_lost,
     a_dropped_worker_leaves_its_work_to_the_next,
     a_worker_starts_again_at_once_and_many_times,
@@ -181,6 +182,16 @@ async fn a_shutdown_ends_in_time_though_an_activity_does_not(hub: Hub) {
     let worker = hub.worker(gated(&gate)).await;
     let handle = worker.client().instance_of(pass_twice, "x").expect("valid");
     assert_eq!(handle.output_within(PATIENCE).await.expect("completed"), 2);
+}
+
+async fn a_shutdown_may_wait_for_ever(hub: Hub) {
+    let gate = Gate::new();
+    let builder = hub.builder(gated(&gate)).shutdown_timeout(Duration::MAX);
+    let worker = builder.start().await.expect("started");
+    worker.client().start(pass_twice, ()).id("x").await.expect("started");
+    until("it runs", || async { gate.runs() == 1 }).await;
+    gate.permits.add_permits(9);
+    worker.shutdown().await.expect("it ends");
 }
 
 async fn an_attempt_that_outlives_clean_shutdowns_is_not_taken_for_lost(hub: Hub) {

@@ -30,9 +30,27 @@ pub struct Payload(Arc<RawValue>);
 /// let error = Payload::from_json("{ this is none").unwrap_err();
 /// assert!(error.to_string().starts_with("not a JSON value: "));
 /// ```
+///
+/// A value of another shape than is read is told as such:
+///
+/// ```
+/// # use durable_machine::model::Payload;
+/// let error = Payload::of("a lamp")?.to::<u32>().unwrap_err();
+/// assert!(error.to_string().starts_with("JSON of another shape: invalid type: string"));
+/// # Ok::<(), durable_machine::model::InvalidPayload>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
-#[error("not a JSON value: {0}")]
-pub struct InvalidPayload(#[from] serde_json::Error);
+#[error("{what}: {source}")]
+pub struct InvalidPayload {
+    what: &'static str,
+    source: serde_json::Error,
+}
+
+impl From<serde_json::Error> for InvalidPayload {
+    fn from(source: serde_json::Error) -> Self {
+        Self { what: "not a JSON value", source }
+    }
+}
 
 impl Payload {
     /// The value `null`.
@@ -73,7 +91,8 @@ impl Payload {
     ///
     /// Where the JSON does not have the shape of `T`.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T, InvalidPayload> {
-        Ok(serde_json::from_str(self.0.get())?)
+        serde_json::from_str(self.0.get())
+            .map_err(|source| InvalidPayload { what: "JSON of another shape", source })
     }
 
     /// The JSON text.

@@ -170,8 +170,10 @@ async fn follow(
             news = progress.recv() => match news {
                 Some(Progress::Started) => {
                     let now = Instant::now();
-                    deadline = work.item.start_to_finish.map(|limit| now + limit);
-                    silent_at = work.item.heartbeat_timeout.map(|limit| now + limit);
+                    // A limit that no clock reaches is none.
+                    let after = |limit: Duration| now.checked_add(limit);
+                    deadline = work.item.start_to_finish.and_then(after);
+                    silent_at = work.item.heartbeat_timeout.and_then(after);
                 }
                 Some(Progress::Ended(result)) => return Some(result),
                 // It was not begun: the worker stops.
@@ -180,7 +182,7 @@ async fn follow(
             () = reached(deadline) => return Some(Err(Box::new(work.item.timed_out()))),
             () = reached(silent_at) => {
                 let limit = work.item.heartbeat_timeout.unwrap_or_default();
-                let spoke_at = context.heartbeats().last_at().map(|at| at + limit);
+                let spoke_at = context.heartbeats().last_at().and_then(|at| at.checked_add(limit));
                 match spoke_at.filter(|at| *at > Instant::now()) {
                     None => return Some(Err(Box::new(work.item.fell_silent()))),
                     later => silent_at = later,
