@@ -60,6 +60,10 @@ extern crate self as durable_core;
 mod guide {
     #[doc = include_str!("../../docs/guide/first-workflow.md")]
     struct FirstWorkflow;
+    #[doc = include_str!("../../docs/guide/activities.md")]
+    struct Activities;
+    #[doc = include_str!("../../docs/guide/clients.md")]
+    struct Clients;
     #[doc = include_str!("../../docs/guide/determinism.md")]
     struct Determinism;
     #[doc = include_str!("../../docs/guide/errors.md")]
