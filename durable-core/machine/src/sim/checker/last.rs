@@ -313,11 +313,12 @@ fn from_prefix(key: &ExecutionKey, archived: &Archived, cut: usize) -> Verdict {
 fn in_order(key: &ExecutionKey, archived: &Archived, seen: &Replayed) -> Verdict {
     let mut places = BTreeMap::new();
     let mut names: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for event in &archived.events {
+    for (place, event) in archived.events.iter().enumerate() {
         if let EventKind::EventRaised { name, input, .. } = &event.is
             && let Some(token) = token(input)
         {
-            places.insert(token, (places.len(), &**name));
+            // One that a rewound instance sent again is there twice: the first is served first.
+            places.entry(token).or_insert((place, &**name));
             names.entry(name).or_default().push(token);
         }
     }
