@@ -86,6 +86,10 @@ pub struct Rewind {
     /// What succeeded behind a failure, for when the code asks for it again in the same words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub succeeded: Vec<Succeeded>,
+    /// Children that go on by themselves and were asked for behind a failure: where the code asks for one again in the
+    /// same words it is that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<ChildCreated>,
 }
 
 /// A call that succeeded, as it was asked for, and its result.

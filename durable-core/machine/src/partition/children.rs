@@ -54,7 +54,12 @@ impl Core {
             return;
         }
         let to = created.instance.partition(self.config.partitions);
-        let body = MessageBody::StartChild(Box::new(start_of_child(run, at, &created)));
+        let start = Box::new(start_of_child(run, at, &created));
+        let body = if run.abandoned.contains(&created) && !planted!(ChildNotRewound) {
+            MessageBody::RewindChild(start)
+        } else {
+            MessageBody::StartChild(start)
+        };
         if planted!(ChildStartedTwice) {
             entry.writes.outgoing.push((to, body.clone()));
         }

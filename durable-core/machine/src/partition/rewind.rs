@@ -146,7 +146,12 @@ impl Core {
             deadline: start.deadline.map(|deadline| Deadline::after(self.now, deadline.limit)),
             continues: Some(row.execution),
             taken_back: failures(&failed),
-            rewind: Some(Box::new(Rewind { origin, reason, succeeded: Vec::new() })),
+            rewind: Some(Box::new(Rewind {
+                origin,
+                reason,
+                succeeded: Vec::new(),
+                abandoned: Vec::new(),
+            })),
             ..(**start).clone()
         };
         let start = Event { at, is: EventKind::ExecutionStarted(Box::new(start)) };

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::call::{Call, CallRecord, Phase};
 use crate::codec::{self, DecodeError};
 use crate::model::{
-    Acceptance, AttemptKey, CallNumber, EnvelopeId, Event, EventKind, EventSeq, ExecutionKey,
-    ExecutionNumber, Failure, Hold, InstanceId, ParentClose, ParentLink, Payload, StartAttempt,
-    StatusRow, Succeeded, Timestamp, TraceContext, UnconsumedEvent,
+    Acceptance, AttemptKey, CallNumber, ChildCreated, EnvelopeId, Event, EventKind, EventSeq,
+    ExecutionKey, ExecutionNumber, Failure, Hold, InstanceId, ParentClose, ParentLink, Payload,
+    StartAttempt, StatusRow, Succeeded, Timestamp, TraceContext, UnconsumedEvent,
 };
 
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(super) struct Run {
     pub(super) start: Option<Box<Event>>,
     /// What succeeded in the execution that this one repeats, behind a failure.
     pub(super) succeeded: Vec<Succeeded>,
+    /// Children of that execution that go on by themselves, asked for behind a failure.
+    pub(super) abandoned: Vec<ChildCreated>,
     /// W3C trace context of the run's start.
     pub(super) trace: Option<TraceContext>,
     /// That its deadline has come is on the way into the history.
@@ -195,6 +197,7 @@ impl Run {
             unturned: false,
             start: None,
             succeeded: Vec::new(),
+            abandoned: Vec::new(),
             trace: None,
             expired: false,
             history_bytes: 0,
@@ -251,6 +254,7 @@ impl Run {
                 self.trace.clone_from(&started.trace);
                 if let Some(rewind) = &started.rewind {
                     self.succeeded.clone_from(&rewind.succeeded);
+                    self.abandoned.clone_from(&rewind.abandoned);
                 }
             }
             EventKind::ActivityScheduled(scheduled) => {

@@ -414,6 +414,38 @@ fn what_a_child_that_went_on_by_itself_has_said_meanwhile_is_heard() {
 }
 
 #[test]
+fn a_child_that_went_on_by_itself_behind_a_failure_is_not_started_again() {
+    for meanwhile in [
+        "rewind  mother
+        expect  call a
+        answer  a ok 1
+        answer  ship ok 4",
+        "answer  ship ok 4
+        expect  completed baby 4
+        rewind  mother
+        expect  call a
+        answer  a ok 1",
+    ] {
+        both(&format!(
+            r#"
+        start   mother second_child {{"name":"call","input":1,"id":"baby","abandon":true}} within +1h
+        expect  call a
+        answer  a failed Busy
+        expect  call ship
+        time    +2h
+        expect  failed mother DeadlineExceeded
+        expect  running baby
+        {meanwhile}
+        expect  completed baby 4
+        expect  call c
+        answer  c ok 5
+        expect  completed mother [1,4,5]
+        "#
+        ));
+    }
+}
+
+#[test]
 fn a_child_that_was_rewound_alone_tells_nobody_until_its_parent_is() {
     both(
         r#"

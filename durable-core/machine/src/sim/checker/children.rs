@@ -70,12 +70,16 @@ impl Checker {
             // A client may have rewound it since.
             Err(failure) if run.is_some_and(|run| run.failed_with(execution, failure)) => true,
             Err(failure) => match &*failure.kind {
-                // Also where it went on by itself, for an execution that was repeated, and is asked for anew.
+                // Also where it went on by itself for an execution further back, or was asked for in other words.
                 "InstanceInUse" => run.is_none_or(|run| {
                     run.replaced
                         || made_way(&run.row)
                         || self.was_followed(run, store)
-                        || (of != Some(key) && created.close == ParentClose::Abandon)
+                        || of.is_some_and(|of| {
+                            let before = self.archived(of).and_then(|of| of.child(created.call));
+                            let alike = before.is_some_and(|child| child.created == *created);
+                            of != key && !(alike && of.execution.next() == key.execution)
+                        })
                 }),
                 "Replaced" => run.is_none_or(|run| run.replaced || made_way(&run.row)),
                 "Terminated" => status == Some(RuntimeStatus::Terminated),
