@@ -86,10 +86,10 @@ pub struct Rewind {
     /// What succeeded behind a failure, for when the code asks for it again in the same words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub succeeded: Vec<Succeeded>,
-    /// Children that go on by themselves and were asked for behind a failure: where the code asks for one again in the
-    /// same words it is that one.
+    /// Children asked for behind a failure that had not succeeded: where the code asks for one again in the same words
+    /// it is that one, which goes on, is rewound, or begins anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub abandoned: Vec<ChildCreated>,
+    pub children: Vec<ChildCreated>,
 }
 
 /// A call that succeeded, as it was asked for, and its result.

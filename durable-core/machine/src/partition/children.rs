@@ -55,7 +55,7 @@ impl Core {
         }
         let to = created.instance.partition(self.config.partitions);
         let start = Box::new(start_of_child(run, at, &created));
-        let body = if run.abandoned.contains(&created) && !planted!(ChildNotRewound) {
+        let body = if run.unsucceeded.contains(&created) && !planted!(ChildNotRewound) {
             MessageBody::RewindChild(start)
         } else {
             MessageBody::StartChild(start)

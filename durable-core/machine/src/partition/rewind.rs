@@ -150,7 +150,7 @@ impl Core {
                 origin,
                 reason,
                 succeeded: Vec::new(),
-                abandoned: Vec::new(),
+                children: Vec::new(),
             })),
             ..(**start).clone()
         };

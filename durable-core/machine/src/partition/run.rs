@@ -54,8 +54,8 @@ pub(super) struct Run {
     pub(super) start: Option<Box<Event>>,
     /// What succeeded in the execution that this one repeats, behind a failure.
     pub(super) succeeded: Vec<Succeeded>,
-    /// Children of that execution that go on by themselves, asked for behind a failure.
-    pub(super) abandoned: Vec<ChildCreated>,
+    /// Children of that execution that had not succeeded, asked for behind a failure.
+    pub(super) unsucceeded: Vec<ChildCreated>,
     /// W3C trace context of the run's start.
     pub(super) trace: Option<TraceContext>,
     /// That its deadline has come is on the way into the history.
@@ -197,7 +197,7 @@ impl Run {
             unturned: false,
             start: None,
             succeeded: Vec::new(),
-            abandoned: Vec::new(),
+            unsucceeded: Vec::new(),
             trace: None,
             expired: false,
             history_bytes: 0,
@@ -254,7 +254,7 @@ impl Run {
                 self.trace.clone_from(&started.trace);
                 if let Some(rewind) = &started.rewind {
                     self.succeeded.clone_from(&rewind.succeeded);
-                    self.abandoned.clone_from(&rewind.abandoned);
+                    self.unsucceeded.clone_from(&rewind.children);
                 }
             }
             EventKind::ActivityScheduled(scheduled) => {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::{Action, Orchestration, ended_before_its_first_turn, marker};
 use crate::model::{
-    CallNumber, ChildCreated, Event, EventKind, EventSeq, ExecutionNumber, ParentClose, Payload,
-    Succeeded, Timestamp, UnconsumedEvent,
+    CallNumber, ChildCreated, Event, EventKind, EventSeq, ExecutionNumber, Payload, Succeeded,
+    Timestamp, UnconsumedEvent,
 };
 
 /// One step of a repeated execution, for its history.
@@ -240,7 +240,7 @@ impl Rewound {
         });
         let mut succeeded: Vec<_> = unasked.cloned().collect();
         succeeded.extend(behind);
-        let abandoned = self.abandoned(failed);
+        let children = self.unsucceeded(failed);
         if planted!(SuccessTakenBack) {
             return;
         }
@@ -249,29 +249,23 @@ impl Rewound {
             && let Some(rewind) = &mut start.rewind
         {
             rewind.succeeded = succeeded;
-            rewind.abandoned = abandoned;
+            rewind.children = children;
         }
     }
 
-    /// The children that go on although the failed execution is over, and that are not kept.
-    fn abandoned(&self, failed: &[Event]) -> Vec<ChildCreated> {
+    /// The children that did not succeed in the failed execution, and are not kept.
+    fn unsucceeded(&self, failed: &[Event]) -> Vec<ChildCreated> {
         let asked = |event: &Event| match &event.is {
-            EventKind::ChildCreated(created) => Some((**created).clone()),
+            EventKind::ChildCreated(created) if !created.detached => Some((**created).clone()),
             _ => None,
         };
-        let kept = |child: &ChildCreated| {
-            let is_it = |step: &Step| matches!(step, Step::Kept(event) if number(&event.is) == Some(child.call));
-            self.steps.iter().any(is_it)
-        };
-        let has_ended = |child: &ChildCreated| {
-            failed.iter().any(|event| {
-                matches!(event.is, EventKind::ChildCompleted { call, .. } | EventKind::ChildFailed { call, .. }
-                    if call == child.call)
-            })
-        };
-        let goes_on = |child: &ChildCreated| child.close == ParentClose::Abandon && !child.detached;
-        let children = failed.iter().filter_map(asked).filter(goes_on);
-        children.filter(|child| !kept(child) && !has_ended(child)).collect()
+        let kept = self.steps.iter().filter_map(|step| match step {
+            Step::Kept(event) => number(&event.is),
+            Step::Asked { .. } => None,
+        });
+        let succeeded = failed.iter().filter_map(|event| Some(settled(&event.is)?.0));
+        let others: BTreeSet<_> = kept.chain(succeeded).collect();
+        failed.iter().filter_map(asked).filter(|child| !others.contains(&child.call)).collect()
     }
 }
 

@@ -178,6 +178,32 @@ fn children_behind_a_failure_that_the_code_had_caught_are_kept_too() {
 }
 
 #[test]
+fn a_child_that_failed_behind_a_failure_is_rewound_too() {
+    both(
+        r#"
+        start   mother second_child {"name":"naps","input":1,"id":"baby"}
+        expect  call a
+        answer  a failed Busy
+        expect  running baby
+        time    +10s
+        expect  call work
+        answer  work failed Busy
+        expect  failed mother Busy
+        rewind  mother
+        expect  call a
+        answer  a ok 1
+        expect  call work   # it naps no second time
+        answer  work ok 2
+        expect  running baby
+        time    +10s
+        expect  call c
+        answer  c ok 3
+        expect  completed mother [1,2,3]
+        "#,
+    );
+}
+
+#[test]
 fn a_call_never_gets_the_result_of_another_one_that_had_its_number() {
     check(
         r#"

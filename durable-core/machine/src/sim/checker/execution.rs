@@ -207,11 +207,13 @@ impl Archived {
             }
             EventKind::ActivityFailed { call, failure, attempts } => {
                 self.settle(*call)?;
-                let bodies = bodies.get(&(key.clone(), *call)).map_or(&[][..], |ran| ran);
+                // A rewind takes no failure back of a call that was to end.
+                let to_end = self.requested.contains_key(call);
+                let keys = if to_end { self.lineage(key) } else { vec![key.clone()] };
+                let ran = keys.iter().filter_map(|key| bodies.get(&(key.clone(), *call))).flatten();
                 let scheduled = &self.calls[call].scheduled;
-                let cancelled = failure.class == FailureClass::Cancelled;
-                if !(cancelled && self.requested.contains_key(call)) {
-                    failed_rightly(scheduled, failure, *attempts, bodies, undisturbed)?;
+                if !(to_end && failure.class == FailureClass::Cancelled) {
+                    failed_rightly(scheduled, failure, *attempts, ran, undisturbed)?;
                 }
             }
             EventKind::TimerCreated { call, due } => {
@@ -425,17 +427,17 @@ impl Archived {
 
 /// A failure came from a body, or from the engine for a reason, and after as many attempts as the policy
 /// wants.
-fn failed_rightly(
+fn failed_rightly<'a>(
     scheduled: &ActivityScheduled,
     failure: &Failure,
     attempts: u32,
-    bodies: &[Body],
+    mut bodies: impl Iterator<Item = &'a Body>,
     undisturbed: bool,
 ) -> Verdict {
     let call = scheduled.call;
     match failure.class {
         FailureClass::Application => {
-            let ran = bodies.iter().any(|body| {
+            let ran = bodies.any(|body| {
                 body.attempt.0 == attempts
                     && matches!(&body.result, Some(Err(own)) if **own == *failure)
             });
