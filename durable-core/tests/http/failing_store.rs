@@ -340,25 +340,25 @@ async fn a_worker_that_cannot_write_refuses_what_is_new_and_reads_go_on() {
 
 #[tokio::test]
 async fn a_worker_whose_commits_are_lost_says_so_and_goes_on() {
-    let (server, faults) = served().await;
-    for (path, body) in COMMITS {
-        let mut lost = false;
-        faults.plan(move |_, method| {
-            let loses = method == "commit" && !lost;
-            lost |= loses;
-            loses.then_some(Fault::LostBefore)
-        });
+    // To resume what is not suspended needs no commit.
+    for (path, body) in COMMITS.into_iter().filter(|(path, _)| !path.ends_with("resume")) {
+        let (server, faults) = served().await;
+        faults.plan(|_, method| (method == "commit").then_some(Fault::LostBefore));
         has_failed(&server.call("POST", path, body).await);
+        let status = server.get("/instances/there").await;
+        assert_eq!(status.is(202).json()["runtimeStatus"], "Running", "{path}");
+        assert_eq!(server.get("/instances").await.json().as_array().unwrap().len(), 1, "{path}");
+        faults.heal();
+        // Whoever is answered with an error asks again; the partition is opened again meanwhile.
+        let end = Instant::now() + PATIENCE;
+        while server.post("/instances/there/terminate").await.status != 202 {
+            assert!(Instant::now() < end, "{path}: it does not go on");
+            tokio::time::sleep(millis(20)).await;
+        }
+        server.until_is("there", RuntimeStatus::Terminated).await;
+        while server.send(request("GET", "/readyz", &[], Body::empty())).await.status != 200 {
+            assert!(Instant::now() < end, "{path}: it is not ready again");
+            tokio::time::sleep(millis(2)).await;
+        }
     }
-    faults.heal();
-    let status = server.get("/instances/there").await;
-    assert_eq!(status.is(202).json()["runtimeStatus"], "Running");
-    assert_eq!(server.get("/instances").await.json().as_array().unwrap().len(), 1);
-    let end = Instant::now() + PATIENCE;
-    while server.send(request("GET", "/readyz", &[], Body::empty())).await.status != 200 {
-        assert!(Instant::now() < end, "it is not ready again");
-        tokio::time::sleep(millis(2)).await;
-    }
-    server.post("/instances/there/terminate").await.is_empty(202);
-    server.until_is("there", RuntimeStatus::Terminated).await;
 }
