@@ -241,6 +241,7 @@ impl Core {
     ) {
         match body {
             MessageBody::Raise { name, input, .. } => {
+                entry.keep_for_the_next_run(&name, &input, None);
                 self.take_raise(instance, entry, name, input, None);
             }
             // A child that has to be rewound is, before its message counts as applied.

@@ -217,10 +217,8 @@ impl Core {
         }
         self.reply(entry, source, Answer::Accepted);
         let id = Some(source.id().clone());
-        let direct = matches!(source, Source::Direct { .. });
-        if direct && meant.is_none() && entry.rewind_is_unstored() {
-            let (name, input, id) = (name.clone(), input.clone(), id.clone());
-            entry.writes.raised.push(Stashed::Raise { name, input, id });
+        if meant.is_none() {
+            entry.keep_for_the_next_run(&name, &input, id.as_ref());
         }
         self.take_raise(instance, entry, name, input, id);
     }

@@ -394,10 +394,19 @@ impl Entry {
         }
     }
 
-    /// Whether the run was rewound, and the store still has its failure.
-    pub(super) fn rewind_is_unstored(&self) -> bool {
+    /// Notes an event for whatever run the id has, while the run was rewound and the store still has its failure.
+    pub(super) fn keep_for_the_next_run(
+        &mut self,
+        name: &Arc<str>,
+        input: &Payload,
+        id: Option<&EnvelopeId>,
+    ) {
         let runs = matches!(&self.life, Life::Active(run) if run.unbegun.is_none());
-        runs && !self.writes.begins.a_run() && self.stored.status == Some(RuntimeStatus::Failed)
+        let failed = self.stored.status == Some(RuntimeStatus::Failed);
+        if runs && failed && !self.writes.begins.a_run() {
+            let (name, input, id) = (name.clone(), input.clone(), id.cloned());
+            self.writes.raised.push(Stashed::Raise { name, input, id });
+        }
     }
 
     /// Results, timers and stashed events of a run that gives way are not the next one's, whose calls have

@@ -60,7 +60,7 @@ fn seeds_that_once_found_something_pass() {
     // report that came twice left the store with its second arrival, before the first one had led to anything; a turn
     // that broke a limit left no patch marker, and a replay took the path from before; a rewound parent asked for a
     // child behind a failure, and the child it had was in the way.
-    let wrong = [20_830, 20_910, 24_701, 25_519, 38_470, 50_645, 54_513, 110_993];
+    let wrong = [20_830, 20_910, 24_701, 25_519, 38_470, 50_645, 54_513, 110_993, 200_322];
     // What is right, and the checker did not know: a rewound child whose id waits for a later start is refused; of a
     // child that was to end when its parent failed a rewind hears that it has; an active run is not purged; a number
     // that means something else on another way of the code runs; what is rewound alone runs though its parent is over;
