@@ -142,17 +142,32 @@ async fn who_comes_when_all_places_are_taken_waits_for_one() {
     assert_eq!(code(&asking.await), "200");
 }
 
+/// A connection on which an instance was started, whose end is waited for.
+async fn who_waits(server: &Served, which: &str) -> TcpStream {
+    let mut waits = connect(server.address).await;
+    let path = format!("{BASE}/orchestrators/WaitForApproval{which}&pollingInterval=1");
+    let start = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    waits.write_all(start.as_bytes()).await.expect("it is taken");
+    waits
+}
+
+/// The id of the one instance, as soon as there is one.
+async fn until_begun(client: &Client) -> InstanceId {
+    loop {
+        let all = client.instances().page(None, 2).await.expect("they are read").instances;
+        if let [one] = &all[..] {
+            return one.id().clone();
+        }
+        tokio::time::sleep(millis(1)).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_under_way_is_answered_before_the_end() {
     let server = served(|limits| limits.closing = secs(60)).await;
-    let mut waits = connect(server.address).await;
-    let path = format!("{BASE}/orchestrators/WaitForApproval/a?timeout=60&pollingInterval=1");
-    let start = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
-    waits.write_all(start.as_bytes()).await.unwrap();
+    let mut waits = who_waits(&server, "/a?timeout=60").await;
     let client = server.worker.client();
-    while client.status("a").await.unwrap().is_none() {
-        tokio::time::sleep(millis(1)).await;
-    }
+    until_begun(&client).await;
     let mut idle = connect(server.address).await;
     assert_eq!(code(&ask(&mut idle, &get("/healthz", "localhost")).await), "200");
     server.end.send(()).unwrap();
@@ -168,14 +183,9 @@ async fn what_is_under_way_is_answered_before_the_end() {
 #[tokio::test]
 async fn the_end_is_not_put_off_for_ever() {
     let server = served(|limits| limits.closing = millis(50)).await;
-    let mut waits = connect(server.address).await;
-    let path = format!("{BASE}/orchestrators/WaitForApproval/a?timeout=3600&pollingInterval=1");
-    let start = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
-    waits.write_all(start.as_bytes()).await.unwrap();
+    let mut waits = who_waits(&server, "/a?timeout=3600").await;
     let client = server.worker.client();
-    while client.status("a").await.unwrap().is_none() {
-        tokio::time::sleep(millis(1)).await;
-    }
+    until_begun(&client).await;
     let began = Instant::now();
     server.end.send(()).unwrap();
     server.ended.await.unwrap();
@@ -187,18 +197,8 @@ async fn the_end_is_not_put_off_for_ever() {
 #[tokio::test]
 async fn who_waits_at_the_end_is_told_where_to_look() {
     let server = served(|limits| limits.closing = millis(50)).await;
-    let mut waits = connect(server.address).await;
-    let path = format!("{BASE}/orchestrators/WaitForApproval?timeout=3600&pollingInterval=1");
-    let start = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
-    waits.write_all(start.as_bytes()).await.unwrap();
-    let client = server.worker.client();
-    let id = loop {
-        let all = client.instances().page(None, 2).await.unwrap().instances;
-        if let [one] = &all[..] {
-            break one.id().clone();
-        }
-        tokio::time::sleep(millis(1)).await;
-    };
+    let mut waits = who_waits(&server, "?timeout=3600").await;
+    let id = until_begun(&server.worker.client()).await;
     server.end.send(()).unwrap();
     server.ended.await.unwrap();
     let mut answer = String::new();

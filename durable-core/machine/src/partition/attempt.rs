@@ -229,8 +229,10 @@ impl Core {
             None => {
                 self.stats.dropped += 1;
                 // One that came twice leaves the store with what it says, not before.
-                let is_first = |arrival: &Arrival| matches!(arrival, Arrival::Settled { report: Some(first), .. } if *first == id);
-                if !entry.arrivals.iter().any(is_first) {
+                let waits = entry.arrivals.iter().any(|arrival| {
+                    matches!(arrival, Arrival::Settled { report, .. } if report.as_ref() == Some(&id))
+                });
+                if !waits {
                     entry.writes.consume_unremembered(id);
                 }
             }

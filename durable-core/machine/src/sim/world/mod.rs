@@ -414,9 +414,10 @@ impl World {
             .purges
             .iter()
             .filter(|((instance, run), ended)| {
-                let ended_now =
-                    |row: crate::model::StatusRow| row.run == *run && row.status.is_terminal();
-                let there = self.store.status(instance).is_some_and(ended_now);
+                let there = self
+                    .store
+                    .status(instance)
+                    .is_some_and(|row| row.run == *run && row.status.is_terminal());
                 **ended && there && !self.checker.damaged.contains(instance)
             })
             .map(|(key, _)| key.clone())
