@@ -2,14 +2,21 @@
 
 use super::story::check;
 
-#[test]
-fn a_cancel_is_over_when_all_calls_have_really_ended() {
-    check(
-        r#"
+/// A story that begins with both calls of the scope at work; code need not stay in memory.
+fn with_both_calls(story: &str) {
+    let begin = r#"
         faults  evict
         start   order-7 scoped {"order":1}
         expect  call left
         expect  call right
+        "#;
+    check(&format!("{begin}{story}"));
+}
+
+#[test]
+fn a_cancel_is_over_when_all_calls_have_really_ended() {
+    with_both_calls(
+        r#"
         event   order-7 stop 1
         expect  cancel left
         expect  cancel right
@@ -188,12 +195,8 @@ fn a_child_that_goes_on_by_itself_is_given_up_at_once() {
 
 #[test]
 fn a_suspended_instance_hears_of_the_end_when_it_is_resumed() {
-    check(
+    with_both_calls(
         r#"
-        faults  evict
-        start   order-7 scoped {"order":1}
-        expect  call left
-        expect  call right
         event   order-7 stop 1
         expect  cancel left
         expect  cancel right
@@ -211,12 +214,8 @@ fn a_suspended_instance_hears_of_the_end_when_it_is_resumed() {
 
 #[test]
 fn a_call_whose_end_is_asked_for_may_have_answered_while_the_instance_was_suspended() {
-    check(
+    with_both_calls(
         r#"
-        faults  evict
-        start   order-7 scoped {"order":1}
-        expect  call left
-        expect  call right
         suspend order-7
         event   order-7 stop 1
         answer  left ok 4
@@ -232,12 +231,8 @@ fn a_call_whose_end_is_asked_for_may_have_answered_while_the_instance_was_suspen
 
 #[test]
 fn what_was_cancelled_stays_so_in_a_rewind() {
-    check(
+    with_both_calls(
         r#"
-        faults  evict
-        start   order-7 scoped {"order":1}
-        expect  call left
-        expect  call right
         event   order-7 stop 1
         expect  cancel left
         expect  cancel right
